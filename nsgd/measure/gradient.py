@@ -1,0 +1,151 @@
+"""Relative gradient: a smooth surface through sky differences at the series' nodes (numpy alone).
+
+Thin-plate spline with the smoothing of NSG's knob, 10**s on coordinates that are centred and divided
+by the largest radius (PixInsight's SurfaceSpline convention): Wahba 1990, "Spline Models for
+Observational Data", chapter 2. The factorisation depends on the nodes only, so subs that share their
+nodes share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from nsgd.records import Floats
+
+MIN_NODES = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """A fitted surface; evaluate it with `at` or `grid`, pixels in, ADU out."""
+
+    x: Floats
+    """Node coordinates, normalised."""
+    y: Floats
+    bend: Floats
+    """(n,) weights of the radial kernel."""
+    plane: Floats
+    """(3,) constant and slopes, per normalised unit."""
+    centre_x_px: float
+    centre_y_px: float
+    radius_px: float
+
+    def at(self, x_px: Floats, y_px: Floats) -> Floats:
+        """Values at positions of any one shape, pixels."""
+        u = (np.asarray(x_px, dtype=np.float64) - self.centre_x_px) / self.radius_px
+        v = (np.asarray(y_px, dtype=np.float64) - self.centre_y_px) / self.radius_px
+        out = self.plane[0] + self.plane[1] * u + self.plane[2] * v
+        if self.bend.size:
+            flat_u, flat_v = u.ravel(), v.ravel()
+            squared = (flat_u[:, None] - self.x) ** 2 + (flat_v[:, None] - self.y) ** 2
+            out = out + (_kernel(squared) @ self.bend).reshape(out.shape)
+        return np.asarray(out)
+
+    def grid(self, width_px: int, height_px: int, columns: int, rows: int) -> Floats:
+        """(rows, columns) values on a regular grid from the first to the last pixel centre."""
+        x, y = np.meshgrid(np.linspace(0, width_px - 1, columns), np.linspace(0, height_px - 1, rows))
+        return self.at(x, y)
+
+
+def _kernel(squared: Floats) -> Floats:
+    """Thin-plate kernel r^2 ln r from squared distances; 0 at 0."""
+    out = np.zeros_like(squared)
+    np.log(squared, out=out, where=squared > 0)
+    out *= 0.5 * squared
+    return out
+
+
+@lru_cache(maxsize=8)
+def _smoother(nodes: bytes, weights: bytes, smoothing: float) -> Floats:
+    """(n + 3, n) matrix that turns node values into spline coefficients."""
+    points = np.frombuffer(nodes, dtype=np.float64).reshape(2, -1)
+    x, y = points
+    n = x.size
+    system = np.zeros((n + 3, n + 3))
+    system[:n, :n] = _kernel((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
+    system[np.arange(n), np.arange(n)] += smoothing / np.frombuffer(weights, dtype=np.float64)
+    system[:n, n:] = np.column_stack((np.ones(n), x, y))
+    system[n:, :n] = system[:n, n:].T
+    return np.asarray(np.linalg.solve(system, np.eye(n + 3, n)))
+
+
+def fit_surface(
+    x_px: Floats, y_px: Floats, z: Floats, weights: Floats, smoothness: float, size_px: tuple[int, int]
+) -> Surface | None:
+    """Fit a smoothing thin-plate spline to values at nodes.
+
+    Parameters
+    ----------
+    x_px, y_px, z, weights
+        (n,) node positions in pixels, values in ADU, relative weights (1 = a fully measured node).
+        Nodes with a value that is not finite or a weight that is not positive are left out.
+    smoothness
+        NSG's knob s: the regularisation is 10**s / weight; from 4 on the surface is the plane of least squares.
+    size_px
+        (width, height) of the frame: it centres and scales the coordinates, so that the same s means
+        the same stiffness whichever nodes are missing.
+
+    Returns
+    -------
+    Surface or None
+        None where fewer than six nodes are left.
+    """
+    centre_x, centre_y = (size_px[0] - 1) / 2, (size_px[1] - 1) / 2
+    radius = float(np.hypot(centre_x, centre_y))
+    use = np.isfinite(z) & (weights > 0)
+    if int(use.sum()) < MIN_NODES:
+        return None
+    u = (x_px[use] - centre_x) / radius
+    v = (y_px[use] - centre_y) / radius
+    values, weight = np.asarray(z[use], dtype=np.float64), np.asarray(weights[use], dtype=np.float64)
+    if smoothness >= 4.0:
+        bend, plane = np.empty(0), _plane(u, v, values, weight)
+    else:
+        coefficients = _smoother(np.stack((u, v)).tobytes(), weight.tobytes(), 10.0**smoothness) @ values
+        bend, plane = coefficients[:-3], coefficients[-3:]
+    return Surface(u, v, bend, plane, centre_x, centre_y, radius)
+
+
+def _plane(u: Floats, v: Floats, z: Floats, weight: Floats) -> Floats:
+    root = np.sqrt(weight)
+    design = np.column_stack((np.ones_like(u), u, v)) * root[:, None]
+    return np.asarray(np.linalg.lstsq(design, z * root, rcond=None)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class GradientFigures:
+    """What one surface amounts to, ADU."""
+
+    x_adu: float
+    """Change across the full width (slope of the best plane)."""
+    y_adu: float
+    rms_adu: float
+    """Scatter of the surface about its own mean."""
+    diagonal_adu: tuple[float, float]
+    """Bottom-right minus top-left, top-right minus bottom-left, a tenth of the height from the corners (NSG's boxes)."""
+
+
+def figures(surface: Surface | None, width_px: int, height_px: int) -> GradientFigures:
+    """Amplitude, direction and rms of a surface over the frame; NaN without a surface."""
+    nan = float("nan")
+    if surface is None:
+        return GradientFigures(nan, nan, nan, (nan, nan))
+    z = surface.grid(width_px, height_px, 33, 25)
+    across = np.linspace(-0.5, 0.5, 33)
+    down = np.linspace(-0.5, 0.5, 25)
+    centred = z - z.mean()
+    x_adu = float((centred * across).sum() / (25 * (across**2).sum()))
+    y_adu = float((centred * down[:, None]).sum() / (33 * (down**2).sum()))
+    inset = 0.15 * height_px
+    right, bottom = width_px - 1 - inset, height_px - 1 - inset
+    corner = surface.at(np.array([inset, right, inset, right]), np.array([inset, inset, bottom, bottom]))
+    diagonals = (float(corner[3] - corner[0]), float(corner[1] - corner[2]))
+    return GradientFigures(x_adu, y_adu, float(np.sqrt((centred**2).mean())), diagonals)
+
+
+def node_difference(sub: Floats, reference: Floats, scale: float) -> Floats:
+    """(n,) background of the normalised sub minus the reference's, ADU; NaN where either is missing."""
+    return np.asarray(scale * sub.astype(np.float64) - reference.astype(np.float64))
