@@ -88,10 +88,10 @@ class Site(Section):
     """Where the telescope stands; used when headers do not say it."""
 
     latitude_deg: float | None = Field(
-        None, ge=-90.0, le=90.0, description="Latitude of the site, degrees, north positive."
+        None, ge=-90.0, le=90.0, examples=[52.52], description="Latitude of the site, degrees, north positive."
     )
     longitude_deg: float | None = Field(
-        None, ge=-180.0, le=180.0, description="Longitude of the site, degrees, east positive."
+        None, ge=-180.0, le=180.0, examples=[13.4], description="Longitude of the site, degrees, east positive."
     )
     timezone: str = Field(
         "", description='Time zone of the night boundary and of messages, e.g. "Europe/Berlin"; empty = the system\'s.'
