@@ -1,0 +1,64 @@
+"""Text that came from headers and file names, made inert for each kind of file that nsgd writes.
+
+Such strings may hold anything: terminal escapes, spreadsheet formulas, `../`, script tags. What a reader sees stays
+recognisable, what a program would obey is taken away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import re
+import unicodedata
+from typing import Final
+
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
+"""First characters that make a spreadsheet obey a cell (OWASP, CSV injection; full-width forms included)."""
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]+")
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST_NAME: Final = 80
+
+
+def visible(text: str) -> str:
+    r"""Text whose control, direction and undecodable characters are spelt out (`\x1b`), so that none is obeyed."""
+    return "".join(_spelt(c) if unicodedata.category(c) in _UNSEEN else c for c in text)
+
+
+def _spelt(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def csv_cell(text: str) -> str:
+    """One cell of text for a CSV file: no formula starts in it, numbers stay as they are."""
+    if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text):
+        return "'" + visible(text)
+    return visible(text)
+
+
+def html_text(text: str) -> str:
+    """Text for an HTML or SVG body or a quoted attribute."""
+    return html.escape(visible(text), quote=True)
+
+
+def script_string(text: str) -> str:
+    """A string literal for JavaScript, also where the script lies inside HTML."""
+    return json.dumps(text).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def slug(text: str) -> str:
+    """A file name, on every system, for a text: the text itself where it is harmless, else with a short hash behind.
+
+    Different texts give different names; no separator, drive, device name, leading dot or dash survives.
+    """
+    name = _NOT_IN_A_NAME.sub("_", unicodedata.normalize("NFKD", text)).strip("._-+")[:_LONGEST_NAME].rstrip(".")
+    if name and name == text and not _RESERVED.match(name):
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    stem, dot, suffix = name.rpartition(".")
+    if dot and re.fullmatch(r"[A-Za-z]{2,5}", suffix):
+        return f"{stem or 'file'}-{digest}.{suffix}"
+    return f"{name or 'file'}-{digest}" if not _RESERVED.match(name) else f"file-{digest}"
