@@ -150,8 +150,14 @@ def load(
         With every problem found.
     """
     file = find_file(explicit, environ)
-    text = _text(file) if file else ""
-    tree = _parsed(file, text) if file else {}
+    return check_text(file, _text(file) if file else "", environ, flags)
+
+
+def check_text(
+    file: Path | None, text: str, environ: Mapping[str, str] = os.environ, flags: Mapping[str, Any] | None = None
+) -> Loaded:
+    """As `load`, for a text that is (or is to become) the content of a file."""
+    tree = _parsed(file, text)
     origins = {key: f"{file} line {line_of(text, key)}" for key in _leaves(tree)}
     for key, value in (flags or {}).items():
         section, _, name = key.partition(".")
@@ -182,7 +188,7 @@ def _text(file: Path) -> str:
         raise BadSettings((f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8.",)) from None
 
 
-def _parsed(file: Path, text: str) -> dict[str, Any]:
+def _parsed(file: Path | None, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -1,0 +1,69 @@
+"""`--store` and `--config`, accepted before and after every command, and what they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsgd.config import Loaded
+    from nsgd.session.store import Reader
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Keep the innermost value given; both options are shared by all commands."""
+    if value is not None and option.name:
+        context.find_root().ensure_object(dict)[option.name] = value
+
+
+def common_options(command: Command) -> Command:
+    """Add `--store` and `--config` to a command or group."""
+    for name, text in (
+        ("--config", "Settings file instead of the usual places."),
+        ("--store", "Folder of the store instead of the usual place."),
+    ):
+        option = click.option(name, metavar="PATH", expose_value=False, callback=_remember, help=text)
+        command = option(command)
+    return command
+
+
+def given(name: str) -> str | None:
+    """What `--store` or `--config` says in this command line."""
+    found = click.get_current_context().find_root().ensure_object(dict).get(name)
+    return None if found is None else str(found)
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Settings as the command line, environment and file say. Raises BadSettings."""
+    from nsgd.config import load
+
+    return load(given("config"), flags=flags)
+
+
+def store_folder(*, own: bool = False) -> Path:
+    """The store that this command works on; `own` is for the daemon, which may start one."""
+    from nsgd.config import find_store
+
+    return find_store(given("store"), load_settings().settings, own=own)
+
+
+@contextmanager
+def open_reader() -> Iterator[Reader]:
+    """The store, for reading. Raises StoreProblem with a clear sentence where there is none."""
+    from nsgd.session.store import Reader
+
+    with Reader.open(store_folder()) as reader:
+        yield reader
+
+
+def talk(sentence: str) -> None:
+    """Say something to the person, on stderr: stdout is for data."""
+    click.echo(sentence, err=True)

@@ -1,0 +1,106 @@
+"""The rooms are stacked as the README says, held by tools and not by memory."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nsgd"
+
+
+def run(*command: str, timeout_s: float = 110) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def test_imports_keep_to_the_storeys() -> None:
+    done = run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_types_hold_strictly() -> None:
+    done = run(sys.executable, "-m", "mypy")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("check", "."), ("format", "--check", ".")], ids=["check", "format"])
+def test_the_code_is_clean(arguments: tuple[str, ...]) -> None:
+    done = run(sys.executable, "-m", "ruff", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules that are loaded after a statement ran in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = run(sys.executable, "-c", code, timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import nsgd.cli", {"numpy", "pydantic", "scipy", "sep", "astropy", "textual", "apprise", "watchdog"}),
+        ("import nsgd.dashboard.app", {"scipy", "sep", "astropy", "watchdog", "apprise"}),
+        ("import nsgd.session.judge, nsgd.session.alerts, nsgd.session.store", {"scipy", "sep", "astropy", "textual"}),
+        ("import nsgd.daemon.run", {"textual", "rich"}),
+        ("import nsgd.measure.recipe", {"sqlite3", "watchdog", "apprise", "textual", "astropy"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_room_starts_without_the_libraries_of_others(statement: str, absent: set[str]) -> None:
+    assert not absent & modules_after(statement)
+
+
+def blind_handlers(path: Path) -> list[int]:
+    """Lines of `except Exception`, `except BaseException` and bare `except`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    blind = (None, "Exception", "BaseException")
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    return [node.lineno for node in handlers if (ast.unparse(node.type) if node.type else None) in blind]
+
+
+def test_exactly_one_door_catches_everything() -> None:
+    found = {str(path.relative_to(ROOT)): lines for path in PACKAGE.rglob("*.py") if (lines := blind_handlers(path))}
+    assert list(found) == ["nsgd/daemon/run.py"], found
+    assert len(found["nsgd/daemon/run.py"]) == 1
+
+
+def test_no_module_is_called_after_nothing() -> None:
+    nothing = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "tools"}
+    assert not {path.stem for path in PACKAGE.rglob("*.py")} & nothing
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_holds(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def tree_in_readme() -> set[str]:
+    """Module paths, relative to the package, in the tree that the README draws."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```text\nnsgd/\n(.*?)```", text, re.DOTALL)
+    assert block, "the README draws the tree of the package"
+    room, found = "", set()
+    for line in block[1].splitlines():
+        name = line.replace("├", " ").replace("─", " ").replace("└", " ").replace("│", " ")
+        words = name.split("  ")
+        label = next(word.strip() for word in words if word.strip()).split(" ")[0]
+        depth = len(name) - len(name.lstrip())
+        if label.endswith("/"):
+            room = label
+        elif depth > 4:
+            found |= {f"{room}{word}" for word in name.split() if word.endswith((".py", ".tcss"))}
+        else:
+            found |= {word for word in name.split() if word.endswith(".py")}
+    return found
+
+
+def test_the_tree_in_the_readme_is_the_real_one() -> None:
+    real = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.suffix in (".py", ".tcss")}
+    assert tree_in_readme() == {name for name in real if not name.endswith("__init__.py")}
