@@ -1,0 +1,365 @@
+"""The primary image of a FITS file, also where its header breaks the standard.
+
+Own code because capture programs' headers do break it (unquoted dates, free-format cards), because a
+file may be cut or replaced while it is read (so: `readinto`, never a memory map), and for speed: bytes
+are swapped, shifted and turned into float32 while they lie in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from io import FileIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsgd.errors import NotASub, UnreadableFrame
+from nsgd.frames.header import Card, Cards, Value
+from nsgd.frames.planes import Decoded, check_budget
+from nsgd.records import Pixels
+
+BLOCK = 2880
+CARD = 80
+MAX_HEADER_BYTES = 1 << 20
+MAX_HDUS = 64
+CHUNK_BYTES = 1 << 18
+"""Bytes converted at a time: small enough for the second-level cache."""
+PAGE_BYTES = 4096
+"""Unit in which file systems hand out space; a page of zeros is one that was not written yet."""
+
+_RAW_TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d*)?|\.\d{1,40})([EeDd][+-]?\d{1,4})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where an image lies in the file and how its numbers are written."""
+
+    bitpix: int
+    shape: tuple[int, ...]
+    """Array shape: (height, width) or (planes, height, width)."""
+    bzero: float
+    bscale: float
+    blank: int | None
+    offset: int
+    """First byte of the pixels."""
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.pixels * abs(self.bitpix) // 8
+
+    @property
+    def end(self) -> int:
+        """Byte behind the last pixel; the padding behind it may be missing."""
+        return self.offset + self.nbytes
+
+
+# ---- header --------------------------------------------------------------------------------------
+
+
+def parse_value(text: str) -> tuple[Value, str]:
+    """Value and comment of a card's text behind the "="; anything unquoted that is no number is a string."""
+    text = text.strip()
+    if text.startswith("'"):
+        closing = re.search(r"'(?!')", re.sub("''", "\0\0", text[1:]))
+        if closing is None:
+            return text[1:].replace("''", "'").rstrip(), ""
+        inner, rest = text[1 : closing.start() + 1], text[closing.end() + 1 :]
+        return inner.replace("''", "'").rstrip(), rest.partition("/")[2].strip()
+    word, _, comment = text.partition("/")
+    word = word.strip()
+    if word in ("T", "F"):
+        return word == "T", comment.strip()
+    if not word:
+        return None, comment.strip()
+    if _NUMBER.fullmatch(word):
+        number = float(word.replace("D", "E").replace("d", "e"))
+        whole = word.lstrip("+-").isdigit() and abs(number) < 2**53
+        return (int(word) if whole else number), comment.strip()
+    return word, comment.strip()
+
+
+def parse_cards(block: bytes) -> dict[str, Card]:
+    """Cards of a header block; the first of equal keys counts, HISTORY and COMMENT lines are joined."""
+    cards: dict[str, Card] = {}
+    remarks: dict[str, list[str]] = {"HISTORY": [], "COMMENT": []}
+    last = ""
+    for start in range(0, len(block), CARD):
+        line = block[start : start + CARD].decode("utf-8", "replace")
+        key = line[:8].strip().upper()
+        if key in remarks:
+            remarks[key].append(line[8:].strip())
+        elif key == "CONTINUE" and last:
+            _continue_string(cards, last, line[8:])
+        else:
+            last = _add_card(cards, line)
+    for key, lines in remarks.items():
+        if lines:
+            cards[key] = Card("\n".join(lines))
+    return cards
+
+
+def _add_card(cards: dict[str, Card], line: str) -> str:
+    key, equals, rest = line.partition("=")
+    key = key.strip().upper().removeprefix("HIERARCH ").strip()
+    if not equals or not key or len(key) > 60 or "'" in key:
+        return ""
+    cards.setdefault(key, Card(*parse_value(rest)))
+    return key
+
+
+def _continue_string(cards: dict[str, Card], key: str, text: str) -> None:
+    begun = cards[key].value
+    more, comment = parse_value(text)
+    if isinstance(begun, str) and begun.endswith("&") and isinstance(more, str) and len(begun) < 4096:
+        cards[key] = Card(begun[:-1] + more, comment or cards[key].comment)
+
+
+def read_cards(file: FileIO, offset: int = 0) -> tuple[dict[str, Card], int]:
+    """Cards of the header at `offset`, and the byte where its data begin.
+
+    Raises
+    ------
+    UnreadableFrame
+        The file does not begin as FITS, or ends before END (that may be retried).
+    """
+    file.seek(offset)
+    block = b""
+    while len(block) < MAX_HEADER_BYTES:
+        part = file.read(BLOCK)
+        if offset == 0 and not block and not b"SIMPLE".startswith(part[:6]):
+            unwritten = not part.strip(b"\0")
+            raise UnreadableFrame("This is no FITS file: it does not begin with SIMPLE.", may_retry=unwritten)
+        begin = len(block)
+        block += part
+        for start in range(begin, len(block), CARD):
+            if block[start : start + CARD].rstrip() == b"END":
+                data = offset + -(-(start + CARD) // BLOCK) * BLOCK
+                return parse_cards(block[:start]), data
+        if len(part) < BLOCK:
+            raise UnreadableFrame("The file ends inside its header.", may_retry=True, bytes=offset + len(block))
+    raise UnreadableFrame("The header has no END within 1 MiB.")
+
+
+def _integer(cards: Cards, key: str, default: int | None = None) -> int:
+    value = cards[key].value if key in cards else default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UnreadableFrame(f"The header's {key} is no whole number.")
+    return value
+
+
+def _factor(cards: Cards, key: str, default: float) -> float:
+    value = cards[key].value if key in cards else default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UnreadableFrame(f"The header's {key} is no finite number.")
+    return float(value)
+
+
+def axes(cards: Cards) -> tuple[int, ...]:
+    """NAXIS1, NAXIS2, ... as written; () for an empty primary unit."""
+    count = _integer(cards, "NAXIS", 0)
+    if not 0 <= count <= 9:
+        raise UnreadableFrame(f"The header claims {count} axes.")
+    lengths = tuple(_integer(cards, f"NAXIS{number}") for number in range(1, count + 1))
+    if any(length < 0 for length in lengths):
+        raise UnreadableFrame("The header claims an axis of negative length.")
+    return lengths
+
+
+def decode(file: FileIO, budget_bytes: int) -> Decoded:
+    """Cards and pixels of the primary image.
+
+    Raises
+    ------
+    UnreadableFrame, NotASub
+        As `read_cards`, `image_layout` and `read_pixels`; also where the pixels do not fit the budget.
+    """
+    cards, offset = read_cards(file)
+    layout = image_layout(cards, offset)
+    check_budget(cards, layout.shape, budget_bytes)
+    pixels = read_pixels(file, layout)
+    return Decoded(cards, pixels, _type_maximum(layout), _suspicion(file, cards, layout))
+
+
+def _type_maximum(layout: Layout) -> float:
+    """Largest number the file's integers can hold, 0 for floating point."""
+    if layout.bitpix < 0:
+        return 0.0
+    top = 255 if layout.bitpix == 8 else 2 ** (layout.bitpix - 1) - 1
+    return top * layout.bscale + layout.bzero
+
+
+def _suspicion(file: FileIO, cards: Cards, layout: Layout) -> str:
+    """Why a file of the right length may still be unfinished; "" where nothing is odd."""
+    pages = unwritten_pages(file, layout.offset, layout.end)
+    if pages == 0 or _sum_is_right(file, cards, layout):
+        return ""
+    return f"{pages} pages of {PAGE_BYTES} bytes are all zero"
+
+
+def _sum_is_right(file: FileIO, cards: Cards, layout: Layout) -> bool:
+    """True where the header's DATASUM proves that the pixels are all there."""
+    stated = str(cards["DATASUM"].value) if "DATASUM" in cards else ""
+    return stated.isdigit() and int(stated[:20]) == checksum(file, layout.offset, layout.end)
+
+
+def looks_unfinished(file: FileIO) -> bool:
+    """True where a file of the right length holds pages that were reserved but not written."""
+    cards, offset = read_cards(file)
+    return bool(_suspicion(file, cards, image_layout(cards, offset)))
+
+
+def image_layout(cards: Cards, offset: int) -> Layout:
+    """How the image behind these cards is written.
+
+    Raises
+    ------
+    UnreadableFrame
+        The header contradicts itself.
+    NotASub
+        There is no two-dimensional picture in one or three planes.
+    """
+    bitpix = _integer(cards, "BITPIX")
+    if bitpix not in _RAW_TYPES:
+        raise UnreadableFrame(f"The header's BITPIX = {bitpix} does not exist.")
+    lengths = list(axes(cards))
+    while len(lengths) > 2 and lengths[-1] == 1:
+        lengths.pop()
+    if len(lengths) not in (2, 3) or (len(lengths) == 3 and lengths[2] != 3) or min(lengths) < 1:
+        raise NotASub("The file holds no picture of one or three planes.", "other")
+    bscale = _factor(cards, "BSCALE", 1.0)
+    if bscale == 0.0:
+        raise UnreadableFrame("The header's BSCALE is 0.")
+    blank = _integer(cards, "BLANK") if "BLANK" in cards and bitpix > 0 else None
+    return Layout(bitpix, tuple(reversed(lengths)), _factor(cards, "BZERO", 0.0), bscale, blank, offset)
+
+
+def declared_bytes(file: FileIO, size: int) -> int:
+    """Bytes that the file's headers declare up to the last pixel, over all of its units.
+
+    Raises
+    ------
+    UnreadableFrame
+        A header is cut off (may be retried) or makes no sense.
+    """
+    offset = end = 0
+    for _ in range(MAX_HDUS):
+        if offset > 0 and (offset >= size or not _begins_extension(file, offset)):
+            return end
+        cards, data = read_cards(file, offset)
+        items = math.prod(axes(cards)) if axes(cards) else 0
+        per_item = abs(_integer(cards, "BITPIX")) // 8
+        groups = _integer(cards, "GCOUNT", 1)
+        end = data + per_item * groups * (items + _integer(cards, "PCOUNT", 0))
+        if end < data:
+            raise UnreadableFrame("The header declares a negative length.")
+        offset = -(-end // BLOCK) * BLOCK
+    raise UnreadableFrame(f"The file has more than {MAX_HDUS} units.")
+
+
+def _begins_extension(file: FileIO, offset: int) -> bool:
+    file.seek(offset)
+    return file.read(8) == b"XTENSION"
+
+
+# ---- pixels --------------------------------------------------------------------------------------
+
+
+def read_pixels(file: FileIO, layout: Layout) -> Pixels:
+    """Pixels in physical units (BSCALE, BZERO and BLANK applied), native float32.
+
+    Returns
+    -------
+    ndarray
+        Shape `layout.shape`.
+
+    Raises
+    ------
+    UnreadableFrame
+        The file ended early; may be retried.
+    """
+    raw_type = np.dtype(_RAW_TYPES[layout.bitpix])
+    out = np.empty(layout.pixels, np.float32)
+    raw: NDArray[Any] = np.empty(CHUNK_BYTES // raw_type.itemsize, raw_type)
+    window = memoryview(raw.view(np.uint8))  # type: ignore[arg-type]
+    file.seek(layout.offset)
+    done = 0
+    while done < out.size:
+        wanted = min(raw.size, out.size - done)
+        if not read_fully(file, window[: wanted * raw_type.itemsize]):
+            raise UnreadableFrame("The file ended before its last pixel.", may_retry=True, pixels=done)
+        to_physical(raw[:wanted], layout, out[done : done + wanted])
+        done += wanted
+    return out.reshape(layout.shape)
+
+
+def read_fully(file: FileIO, window: memoryview) -> bool:
+    """Fill the window from the file; False where the file ends first."""
+    while window:
+        count = file.readinto(window)
+        if not count:
+            return False
+        window = window[count:]
+    return True
+
+
+def to_physical(raw: NDArray[Any], layout: Layout, out: Pixels) -> None:
+    """Big-endian raw numbers -> physical float32 in `out`; `raw` is swapped in place."""
+    if np.little_endian and raw.itemsize > 1:
+        raw.byteswap(inplace=True)
+    if raw.itemsize <= 2 or raw.dtype.kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = raw
+            if layout.bscale != 1.0:
+                out *= np.float32(layout.bscale)
+            if layout.bzero != 0.0:
+                out += np.float32(layout.bzero)
+    else:
+        # 32-bit integers lose their last digits if they pass float32 before BZERO is added
+        out[...] = raw.astype(np.float64) * layout.bscale + layout.bzero
+    if layout.blank is not None:
+        out[raw == layout.blank] = np.nan
+
+
+def unwritten_pages(file: FileIO, first: int, end: int) -> int:
+    """Number of whole pages of zeros between two bytes: space that was reserved but not written yet.
+
+    Looks at one word of each page, and at the whole page only where that is zero.
+    """
+    first = -(-first // PAGE_BYTES) * PAGE_BYTES
+    pages = max(0, (end - first) // PAGE_BYTES)
+    buffer = np.empty((256, PAGE_BYTES // 8), np.uint64)
+    window = memoryview(buffer.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    file.seek(first)
+    empty = 0
+    for begin in range(0, pages, len(buffer)):
+        count = min(len(buffer), pages - begin)
+        if not read_fully(file, window[: count * PAGE_BYTES]):
+            break
+        candidates = np.flatnonzero(buffer[:count, 0] == 0)
+        empty += int(np.count_nonzero(~buffer[candidates].any(axis=1)))
+    return empty
+
+
+def checksum(file: FileIO, first: int, end: int) -> int:
+    """FITS checksum (one's complement sum of 32-bit words, FITS standard 4.0, appendix J) of a range of bytes."""
+    file.seek(first)
+    total, left = 0, end - first
+    while left > 0:
+        part = file.read(min(1 << 22, left))
+        if not part:
+            break
+        left -= len(part)
+        part += b"\0" * (-len(part) % 4)
+        total += int(np.frombuffer(part, ">u4").sum(dtype=np.uint64))
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return (total & 0xFFFFFFFF) + (total >> 32)

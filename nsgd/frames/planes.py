@@ -1,0 +1,124 @@
+"""From decoded pixels to a `Frame`: colour planes, saturation, content id. The same for every format."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nsgd.errors import UnreadableFrame
+from nsgd.frames.header import Cards, bayer_pattern, clean
+from nsgd.records import Frame, HeaderFacts, Pixels, Plane
+
+SMALLEST_SIDE_PX = 16
+SAMPLE_RUNS = 64
+SAMPLE_RUN_PIXELS = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What a format's reader hands over."""
+
+    cards: Cards
+    pixels: Pixels
+    """(height, width), or (3, height, width) for a colour picture; physical units."""
+    type_maximum: float = 0.0
+    """Largest number the file's integers can hold, physical units; 0 for floating point."""
+    suspect: str = ""
+
+
+def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int) -> None:
+    """Raise before anything is allocated that would not fit.
+
+    Raises
+    ------
+    UnreadableFrame
+        The picture needs more memory than the budget, or is too small to be a sub.
+    """
+    if min(shape[-2:]) < SMALLEST_SIDE_PX:
+        raise UnreadableFrame(f"The picture has only {shape[-1]} x {shape[-2]} pixels.")
+    per_pixel = 7 if len(shape) == 2 and bayer_pattern(cards, shape[-2]) else 4
+    needed = math.prod(shape) * per_pixel
+    if needed > budget_bytes:
+        raise UnreadableFrame(
+            f"The picture needs {needed / 1e6:.0f} MB of memory, more than the {budget_bytes / 1e6:.0f} MB allowed "
+            "(watch.budget_mb).",
+            needed_bytes=needed,
+        )
+
+
+def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
+    """The frame that measuring works on."""
+    pixels = decoded.pixels
+    height_px, width_px = pixels.shape[-2:]
+    pattern = bayer_pattern(decoded.cards, height_px) if pixels.ndim == 2 else ""
+    if pixels.ndim == 3:
+        planes = tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True))
+    elif pattern:
+        planes = split_bayer(pixels, pattern)
+    else:
+        planes = (Plane("L", pixels),)
+    return Frame(
+        path=str(path),
+        content_id=content_id(decoded.cards, pixels),
+        header=replace(header, width_px=width_px, height_px=height_px, bayer_pattern=pattern),
+        planes=planes,
+        saturation_adu=saturation_adu(decoded),
+        suspect=decoded.suspect,
+    )
+
+
+def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
+    """Half-size planes of a Bayer picture, G the mean of both greens.
+
+    Parameters
+    ----------
+    pixels
+        (height, width); an odd last row or column is left out.
+    pattern
+        The 2x2 cell at row 0, column 0.
+    """
+    height_px, width_px = (side // 2 * 2 for side in pixels.shape)
+    cell = {place: pixels[place // 2 : height_px : 2, place % 2 : width_px : 2] for place in range(4)}
+    red, blue = pattern.index("R"), pattern.index("B")
+    first, second = (place for place in range(4) if pattern[place] == "G")
+    green = cell[first] + cell[second]
+    green *= np.float32(0.5)
+    return (
+        Plane("R", np.ascontiguousarray(cell[red]), red % 2, red // 2, 2),
+        Plane("G", green, 0.5, 0.5, 2),
+        Plane("B", np.ascontiguousarray(cell[blue]), blue % 2, blue // 2, 2),
+    )
+
+
+def content_id(cards: Cards, pixels: Pixels) -> str:
+    """Identity of a sub, whatever its file is called: 32 hex digits.
+
+    Made of the stated start time, the shape and a fixed sample of pixel values, whose noise is unique.
+    The same for the FITS, XISF or compressed copy of one sub, and after a header was rewritten.
+    """
+    start = clean(str(cards["DATE-OBS"].value)) if "DATE-OBS" in cards else ""
+    digest = hashlib.sha256(f"{start} {pixels.shape}".encode())
+    flat = pixels.reshape(-1)
+    last = max(0, flat.size - SAMPLE_RUN_PIXELS)
+    for begin in np.linspace(0, last, SAMPLE_RUNS).astype(np.int64):
+        digest.update(flat[begin : begin + SAMPLE_RUN_PIXELS].astype("<f4").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def saturation_adu(decoded: Decoded) -> float:
+    """Level that no pixel of this file can exceed: stated by the header, else given by the number type."""
+    ceiling = decoded.type_maximum or _float_ceiling(decoded.pixels)
+    for key in ("SATURATE", "SATLEVEL", "DATAMAX"):
+        stated = decoded.cards[key].value if key in decoded.cards else None
+        if isinstance(stated, int | float) and not isinstance(stated, bool) and 0.0 < stated <= ceiling:
+            return float(stated)
+    return ceiling
+
+
+def _float_ceiling(pixels: Pixels) -> float:
+    highest = float(np.max(pixels, initial=-np.inf, where=np.isfinite(pixels)))
+    return 1.0 if highest <= 1.0 else max(65535.0, highest)

@@ -1,0 +1,135 @@
+"""One file -> one frame: the door of this room.
+
+`read_frame` dispatches by suffix, checks the file's kind before its pixels are touched, and makes sure
+that the file did not change while it was read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from nsgd.errors import NotASub, UnreadableFrame
+from nsgd.frames import fits
+from nsgd.frames.header import Cards, facts, shown_name, with_sky_position
+from nsgd.frames.names import CAPTURE_SUFFIXES, FITS_SUFFIXES, looks_like_image, suffix_of
+from nsgd.frames.planes import frame_of
+from nsgd.records import Frame, FrameKind, HeaderFacts
+
+__all__ = ["CAPTURE_SUFFIXES", "is_whole", "looks_like_image", "looks_unfinished", "read_frame", "read_header"]
+
+NO_ALIASES: Mapping[str, str] = {}
+
+
+def read_frame(
+    path: Path,
+    *,
+    budget_mb: int = 1024,
+    aliases: Mapping[str, str] = NO_ALIASES,
+    site: tuple[float, float] | None = None,
+) -> Frame:
+    """Read one sub.
+
+    Parameters
+    ----------
+    path
+        The file.
+    budget_mb
+        Most memory its pixels may take, megabytes.
+    aliases
+        The user's filter names.
+    site
+        Latitude and longitude in degrees (east positive) for headers that name no site.
+
+    Raises
+    ------
+    UnreadableFrame
+        Broken, incomplete, too large, or it changed while it was read (`may_retry`).
+    NotASub
+        A whole file that is no light frame.
+    """
+    with _opened(path) as file:
+        header = _checked_facts(path, _cards(file), aliases, site)
+        decoded = fits.decode(file, budget_mb * 1_000_000)
+    return frame_of(path, header, decoded)
+
+
+def read_header(
+    path: Path, *, aliases: Mapping[str, str] = NO_ALIASES, site: tuple[float, float] | None = None
+) -> HeaderFacts:
+    """What the header and the name say, without pixels; raises as `read_frame`."""
+    with _opened(path) as file:
+        return _checked_facts(path, _cards(file), aliases, site)
+
+
+def is_whole(path: Path, size: int) -> bool | None:
+    """Whether `size` bytes hold everything that the file itself declares; None where the format cannot tell.
+
+    A file that is broken beyond doubt counts as "cannot tell": reading it says what is wrong.
+    """
+    if suffix_of(path) not in FITS_SUFFIXES:
+        return None
+    try:
+        with _opened(path) as file:
+            return size >= fits.declared_bytes(file, size)
+    except UnreadableFrame as problem:
+        return False if problem.may_retry else None
+
+
+def looks_unfinished(path: Path) -> bool:
+    """True where a file of the right length holds stretches that were reserved but not written yet."""
+    if suffix_of(path) not in FITS_SUFFIXES:
+        return False
+    try:
+        with _opened(path) as file:
+            return fits.looks_unfinished(file)
+    except (UnreadableFrame, NotASub):
+        return False
+
+
+def _cards(file: FileIO) -> Cards:
+    return fits.read_cards(file)[0]
+
+
+def _checked_facts(
+    path: Path, cards: Cards, aliases: Mapping[str, str], site: tuple[float, float] | None
+) -> HeaderFacts:
+    header = with_sky_position(facts(cards, path, aliases=aliases), site)
+    if header.kind is not FrameKind.LIGHT:
+        raise NotASub(f"{shown_name(path)} is no sub but a {header.kind} frame.", header.kind.value)
+    return header
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[FileIO]:
+    """The file, read-only; it must be a regular file and be the same before and after.
+
+    Never blocks on a FIFO, never maps the file into memory (a file that shrinks would kill the process).
+    """
+    try:
+        with os.fdopen(os.open(path, _FLAGS), "rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise UnreadableFrame(f"{shown_name(path)} is no regular file.")
+            yield file
+            after, named = os.fstat(file.fileno()), path.stat()
+    except FileNotFoundError:
+        raise UnreadableFrame(f"{shown_name(path)} is gone.") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UnreadableFrame(f"{shown_name(path)} cannot be read: {reason}.", may_retry=True) from error
+    except MemoryError:
+        raise UnreadableFrame(f"{shown_name(path)} does not fit into the memory that is left.") from None
+    if _identity(before) != _identity(after) or _identity(after) != _identity(named):
+        raise UnreadableFrame(f"{shown_name(path)} changed while it was read.", may_retry=True)
+
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
