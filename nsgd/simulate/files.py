@@ -15,6 +15,8 @@ from nsgd.simulate.nights import Night
 from nsgd.simulate.scene import SubTruth
 
 BLOCK = 2880
+PIECES = 8
+"""In so many writes a dripped file grows."""
 SITE_LAT_DEG, SITE_LONG_DEG = 48.2, 11.6
 RA_DEG, DEC_DEG = 83.82, 41.0
 
@@ -132,11 +134,12 @@ def drip(
         parts = fits_bytes(night.pixels(index), sub_cards(truth, night.object_name))
         path = folder / sub_name(night, index, truth)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_slowly(path, parts, sleep, min(0.05 * interval_s, 0.2))
+        pause_s = min(0.05 * interval_s, 0.2)
+        _write_slowly(path, parts, sleep, pause_s)
         paths.append(path)
         if wrote is not None:
             wrote(path)
-        sleep(0.6 * interval_s)
+        sleep(interval_s - PIECES * pause_s)
     return paths
 
 
@@ -147,9 +150,9 @@ def _just_ended(truth: SubTruth, now_utc_s: float) -> SubTruth:
 def _write_slowly(
     path: Path, parts: tuple[bytes, bytes, bytes], sleep: Callable[[float], object], pause_s: float
 ) -> None:
-    """Header, then six pieces of pixels, then the padding, with a pause after each."""
+    """Header, then the pixels in pieces, then the padding, with a pause after each."""
     header, data, padding = parts
-    piece = -(-len(data) // 6)
+    piece = -(-len(data) // (PIECES - 2))
     with path.open("wb", buffering=0) as file:
         for part in (header, *(data[k : k + piece] for k in range(0, len(data), piece)), padding):
             file.write(part)

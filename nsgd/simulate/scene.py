@@ -126,11 +126,15 @@ class Veil:
         light = np.asarray(1.0 - self.centre_depth * np.exp(-(u**2 + (v * aspect) ** 2) / (2 * self.centre_size**2)))
         if self.patch_depth > 0.0:
             light = light * (1.0 - self.patch_depth * self._cloud(u, v * aspect))
-        if self.edge_depth > 0.0:
-            angle = np.radians(self.edge_deg)
-            along = u * np.cos(angle) + v * np.sin(angle)
-            light = light * (1.0 - self.edge_depth / (1.0 + np.exp((along - self.edge_at) / (0.25 * self.edge_soft))))
-        return light
+        return np.asarray(light * self.past_edge(u, v))
+
+    def past_edge(self, u: Floats, v: Floats) -> Floats:
+        """Light that the obstacle lets through; it hides the sky as well as the stars."""
+        if self.edge_depth == 0.0:
+            return np.ones(np.shape(u))
+        angle = np.radians(self.edge_deg)
+        inside = (u * np.cos(angle) + v * np.sin(angle) - self.edge_at) / (0.25 * self.edge_soft)
+        return np.asarray(1.0 - self.edge_depth / (1.0 + np.exp(np.minimum(inside, 50.0))))
 
     def _cloud(self, u: Floats, v: Floats) -> Floats:
         """Smooth random pattern in 0..1: a sum of five plane waves that drift together."""
@@ -186,7 +190,8 @@ class SubTruth:
         """Mean electrons of sky and dark current in one pixel, without stars, nebula and hot pixels."""
         camera = self.camera
         share = SKY_COLOUR.get(channel, 1.0) if camera.bayer else SKY_COLOUR.get(self.filter_name, 1.0)
-        glow = share * self.sky.level_e_s * self.sky.shape(*self.fractions(x, y))
+        u, v, aspect = self.fractions(x, y)
+        glow = share * self.sky.level_e_s * self.sky.shape(u, v, aspect) * self.veil.past_edge(u, v)
         return np.asarray(self.exposure_s * (glow * camera.throughput(x, y) + camera.dark_e_s))
 
     def background_adu(self, x: Floats, y: Floats, channel: str = "L") -> Floats:
