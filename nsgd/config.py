@@ -239,7 +239,7 @@ def _sentence(file: Path | None, text: str, detail: ErrorDetails, tree: Mapping[
     where = _where(file, text, key)
     if detail["type"] == "extra_forbidden":
         return f"{where}: {_unknown(loc, tree)}"
-    shown = "" if key in SECRET_KEYS else f" = {_toml(detail['input'])}"
+    shown = "" if key in SECRET_KEYS else f" = {to_toml(detail['input'])}"
     return f"{where}: {key}{shown} {_fault(detail)}{_default_hint(key)}"
 
 
@@ -263,7 +263,7 @@ def _default_hint(key: str) -> str:
     knob = next((knob for knob in knobs() if knob.name == key), None)
     if knob is None:
         return "."
-    default = "not set" if knob.default is None else _toml(knob.default)
+    default = "not set" if knob.default is None else to_toml(knob.default)
     return f" (default {default}): {knob.sentence}"
 
 
@@ -318,14 +318,14 @@ def _cross_problems(settings: Settings, file: Path | None, text: str) -> list[st
         problems.append(f"{_where(file, text, f'alarm.{given}')}: alarm.{missing} is missing; quiet hours need both.")
     if settings.site.timezone and zone_of(settings) is None:
         problems.append(
-            f"{_where(file, text, 'site.timezone')}: site.timezone = {_toml(settings.site.timezone)} is no known "
+            f"{_where(file, text, 'site.timezone')}: site.timezone = {to_toml(settings.site.timezone)} is no known "
             'time zone; write it like "Europe/Berlin" (`timedatectl list-timezones` lists them).'
         )
     for kind in ("dark", "flat", "bias"):
         master = getattr(settings.calibration, kind)
         if master and not Path(master).expanduser().is_file():
             problems.append(
-                f"{_where(file, text, f'calibration.{kind}')}: calibration.{kind} = {_toml(master)} does not exist; "
+                f"{_where(file, text, f'calibration.{kind}')}: calibration.{kind} = {to_toml(master)} does not exist; "
                 "name the master frame, or leave it empty for files that are calibrated already."
             )
     return problems
@@ -405,12 +405,12 @@ def _bounds(info: FieldInfo) -> str:
     return " | ".join(words) if words and all(isinstance(word, str) for word in words) else ""
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
     """A value as TOML text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(part) for part in value) + "]"
+        return "[" + ", ".join(to_toml(part) for part in value) + "]"
     if isinstance(value, int | float):
         return f"{value!r}"
     return json.dumps(str(value), ensure_ascii=False)
@@ -435,9 +435,9 @@ def example_text(answers: Mapping[str, Any] | None = None) -> str:
         if knob.default is None and knob.name not in answers:
             lines[-1] += " Not set by default."
         if knob.name in answers:
-            lines.append(f"{knob.key} = {_toml(answers[knob.name])}")
+            lines.append(f"{knob.key} = {to_toml(answers[knob.name])}")
         else:
-            lines.append(f"#{knob.key} = {_toml(knob.example)}")
+            lines.append(f"#{knob.key} = {to_toml(knob.example)}")
     filters = Settings.model_fields["filters"].description
     lines += ["", "[filters]", "", f"# {filters}", '#"Halpha 3nm" = "Ha"']
     return "\n".join(lines) + "\n"
@@ -449,12 +449,12 @@ def shown(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
         value = getattr(getattr(loaded.settings, knob.section), knob.key)
         yield knob.name, _masked(knob.name, value), loaded.origin(knob.name)
     for ours, theirs in loaded.settings.filters.items():
-        yield f"filters.{ours}", _toml(theirs), loaded.origin(f"filters.{ours}")
+        yield f"filters.{ours}", to_toml(theirs), loaded.origin(f"filters.{ours}")
 
 
 def _masked(name: str, value: Any) -> str:
     if name == "notify.urls":
-        return _toml(["***"] * len(value))
+        return to_toml(["***"] * len(value))
     if isinstance(value, SecretStr):
         return '"***"' if value.get_secret_value() else '""'
-    return "# not set" if value is None else _toml(value)
+    return "# not set" if value is None else to_toml(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,28 +78,3 @@ def test_no_module_is_called_after_nothing() -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_holds(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-
-
-def tree_in_readme() -> set[str]:
-    """Module paths, relative to the package, in the tree that the README draws."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"```text\nnsgd/\n(.*?)```", text, re.DOTALL)
-    assert block, "the README draws the tree of the package"
-    room, found = "", set()
-    for line in block[1].splitlines():
-        name = line.replace("├", " ").replace("─", " ").replace("└", " ").replace("│", " ")
-        words = name.split("  ")
-        label = next(word.strip() for word in words if word.strip()).split(" ")[0]
-        depth = len(name) - len(name.lstrip())
-        if label.endswith("/"):
-            room = label
-        elif depth > 4:
-            found |= {f"{room}{word}" for word in name.split() if word.endswith((".py", ".tcss"))}
-        else:
-            found |= {word for word in name.split() if word.endswith(".py")}
-    return found
-
-
-def test_the_tree_in_the_readme_is_the_real_one() -> None:
-    real = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.suffix in (".py", ".tcss")}
-    assert tree_in_readme() == {name for name in real if not name.endswith("__init__.py")}
