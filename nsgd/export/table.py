@@ -9,17 +9,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePath
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from nsgd.export.files import open_folder, write_bytes
+from nsgd.export.judged import Judged, file_name, judged, order_key
 from nsgd.export.text import csv_cell
 from nsgd.records import SeriesRow, SkyState, SubRow, SubStatus, Transform, Verdict
-from nsgd.session.series import natural_key
+from nsgd.session.almanac import airmass_of
+from nsgd.session.store import Reader
+from nsgd.settings import Settings
 
 DIGITS: Final = 6
 ERROR_DIGITS: Final = 3
@@ -33,39 +37,43 @@ class _Line:
     row: SubRow
     series: SeriesRow | None
     verdict: Verdict | None
-    state: SkyState | None
+    state: SkyState
     reference: Transform | None
+    channel_transmission: tuple[float, ...]
 
 
-def sub_table(
-    series: Iterable[SeriesRow],
-    rows: Sequence[SubRow],
-    verdicts: Mapping[int, Verdict],
-    states: Mapping[int, SkyState],
-) -> list[dict[str, str]]:
-    """Every sub as a row of texts, in the order of the file.
+def export_csv(reader: Reader, out: Path, settings: Settings, *, force: bool = False) -> Path:
+    """Write OUT/subs.csv with every sub of the store; returns its path.
 
-    Parameters
-    ----------
-    series
-        The series that the subs belong to.
-    rows
-        The subs, of any number of series, in any order.
-    verdicts, states
-        By sub_id; a sub that failed before its series was known has neither.
+    Raises
+    ------
+    ExportProblem
+        The table exists already and `force` is not set, or the folder cannot be written.
+    """
+    content = csv_bytes(sub_table(judged(reader, settings)))
+    return write_bytes(open_folder(out), "subs.csv", content, force=force)
+
+
+def sub_table(found: Judged) -> list[dict[str, str]]:
+    """Every sub as a row of texts, in the order of the file, whatever order the subs are given in.
 
     Returns
     -------
     list of dict
         Column name to text, all with the same columns in the same order; "" where a figure is missing.
     """
-    series_of = {one.series_id: one for one in series}
-    transforms = {row.sub_id: row.transform for row in rows if row.failure is None}
+    transforms = {row.sub_id: row.transform for row in found.rows if row.failure is None}
     table = []
-    for row in sorted(rows, key=order_key):
-        its_series = series_of.get(row.series_id)
-        reference = transforms.get(its_series.reference_id) if its_series else None
-        line = _Line(row, its_series, verdicts.get(row.sub_id), states.get(row.sub_id), reference)
+    for row in sorted(found.rows, key=order_key):
+        series = found.series.get(row.series_id)
+        line = _Line(
+            row,
+            series,
+            found.verdicts.get(row.sub_id),
+            found.states.get(row.sub_id, SkyState.UNKNOWN),
+            transforms.get(series.reference_id) if series else None,
+            found.channel_transmission.get(row.sub_id, ()),
+        )
         table.append({name: cell(line) for name, cell in COLUMNS.items()})
     return table
 
@@ -77,20 +85,6 @@ def csv_bytes(table: Sequence[Mapping[str, str]]) -> bytes:
     writer.writerow(COLUMNS)
     writer.writerows([csv_cell(cell) for cell in line.values()] for line in table)
     return text.getvalue().encode("utf-8")
-
-
-def order_key(row: SubRow) -> tuple[bool, float, tuple[object, ...], int]:
-    """Mid-exposure time; subs whose time is not known follow, in natural name order."""
-    timed = row.header.mid_utc_s is not None and not row.order_flag
-    return (not timed, row.order_utc_s if timed else 0.0, natural_key(file_name(row)), row.sub_id)
-
-
-def file_name(row: SubRow) -> str:
-    """The sub's path relative to the folder that was given, with forward slashes on every system."""
-    path = PurePath(row.path)
-    if path.is_relative_to(row.folder):
-        return path.relative_to(row.folder).as_posix()
-    return path.name if path.is_absolute() else path.as_posix()
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:
@@ -206,18 +200,9 @@ def _channel_mean(name: str) -> Callable[[_Line], str]:
     return lambda line: number(mean(_channels(line, name)))
 
 
-def _transmission(line: _Line, letter: str) -> float | None:
-    """A channel's share of the transmission: as its 1/scale against the mean one."""
-    scales = _by_letter(line, "scale")
-    if letter not in scales or line.verdict is None:
-        return None
-    light = {name: 1.0 / scale for name, scale in scales.items()}
-    return line.verdict.transmission * light[letter] * len(light) / sum(light.values())
-
-
 def _by_letter(line: _Line, name: str) -> dict[str, float]:
     letters = [channel.lower() for channel in line.series.channels] if line.series else []
-    values = _channels(line, name)
+    values = line.channel_transmission if name == "transmission" else _channels(line, name)
     return dict(zip(letters, values, strict=True)) if len(values) == len(letters) else {}
 
 
@@ -225,16 +210,13 @@ def _one_channel(name: str, letter: str, digits: int) -> Callable[[_Line], str]:
     return lambda line: number(_by_letter(line, name).get(letter), digits)
 
 
-def _transmission_of(letter: str) -> Callable[[_Line], str]:
-    return lambda line: number(_transmission(line, letter))
-
-
 def _per_channel() -> dict[str, Callable[[_Line], str]]:
-    figures = (("scale", 6), ("scale_err", 3), ("weight", 6), ("noise_adu", 6), ("sky_adu", 6))
-    columns = {
-        f"{name}_{letter}": _one_channel(name, letter, digits) for name, digits in figures for letter in CHANNEL_LETTERS
+    figures = {"scale": 6, "scale_err": 3, "transmission": 6, "weight": 6, "noise_adu": 6, "sky_adu": 6}
+    return {
+        f"{name}_{letter}": _one_channel(name, letter, digits)
+        for name, digits in figures.items()
+        for letter in CHANNEL_LETTERS
     }
-    return columns | {f"transmission_{letter}": _transmission_of(letter) for letter in CHANNEL_LETTERS}
 
 
 COLUMNS: Final[dict[str, Callable[[_Line], str]]] = {
@@ -252,7 +234,7 @@ COLUMNS: Final[dict[str, Callable[[_Line], str]]] = {
     "transmission": _of_verdict("transmission"),
     "transmission_err": _of_verdict("transmission_err", ERROR_DIGITS),
     "transmission_clear": _of_verdict("transmission_clear"),
-    "airmass": _of_header("airmass"),
+    "airmass": lambda line: number(airmass_of(line.row.header, line.row.order_utc_s)),
     "weight": _of_verdict("weight"),
     "noise_adu": _channel_mean("noise_adu"),
     "sky_adu": _channel_mean("sky_adu"),
@@ -264,7 +246,7 @@ COLUMNS: Final[dict[str, Callable[[_Line], str]]] = {
     "dx_px": lambda line: _position(shift[0] if (shift := _shift(line)) else None),
     "dy_px": lambda line: _position(shift[1] if (shift := _shift(line)) else None),
     "rotation_deg": lambda line: _position(_turn(line)),
-    "sky_state": lambda line: line.state or (line.verdict.sky_state if line.verdict else SkyState.UNKNOWN),
+    "sky_state": lambda line: line.state,
     # more columns may follow from here on
     **_per_channel(),
     "stream": lambda line: line.row.stream,

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from nsgd.export.judged import Judged
 from nsgd.export.table import COLUMNS, csv_bytes, displacement, sub_table, turn_deg, utc_text
 from nsgd.records import (
     Failure,
@@ -124,7 +125,7 @@ def verdict(number: int, status: SubStatus = SubStatus.OK, reasons: tuple[str, .
 
 
 def table_of(*rows: SubRow, one: SeriesRow | None = None) -> list[dict[str, str]]:
-    return sub_table([one or series()], rows, {r.sub_id: verdict(r.sub_id) for r in rows if r.series_id}, {})
+    return sub_table(Judged({1: one or series()}, rows, {r.sub_id: verdict(r.sub_id) for r in rows if r.series_id}))
 
 
 def read(content: bytes) -> list[dict[str, str]]:
@@ -147,7 +148,6 @@ def test_one_sub_reads_back_with_its_figures() -> None:
     assert (row["transmission"], row["transmission_clear"]) == ("0.8", "0.82")
     assert row["gradient_x_adu"] == "-12.3457"
     assert row["airmass"] == ""
-    assert row["sky_state"] == "clear"
     assert row["scale_r"] == ""
 
 
@@ -192,9 +192,8 @@ def test_a_failed_sub_has_its_reason_and_no_made_up_figure() -> None:
 
 def test_reasons_are_joined_by_semicolons_and_states_come_from_the_replay() -> None:
     row = sub(3, MIDNIGHT_UTC_S)
-    table = sub_table(
-        [series()], [row], {3: verdict(3, SubStatus.REJECTED, ("transmission", "weight"))}, {3: SkyState.CLOUDY}
-    )
+    rejected = verdict(3, SubStatus.REJECTED, ("transmission", "weight"))
+    table = sub_table(Judged({1: series()}, [row], {3: rejected}, {3: SkyState.CLOUDY}))
     assert (table[0]["status"], table[0]["reasons"]) == ("rejected", "transmission;weight")
     assert table[0]["sky_state"] == "cloudy"
 
@@ -206,8 +205,12 @@ def test_colour_subs_show_channel_means_and_each_channel() -> None:
     assert (line["scale_r"], line["scale_g"], line["scale_b"]) == ("1", "2", "4")
     assert (line["noise_adu"], line["noise_adu_b"], line["sky_adu_g"]) == ("2", "3", "6")
     assert float(line["scale_err"]) == pytest.approx(0.003 / 3**0.5, rel=1e-2)
-    light = [float(line[f"transmission_{c}"]) for c in "rgb"]
-    assert light == pytest.approx([0.8 * 3 / 1.75 * f for f in (1.0, 0.5, 0.25)], rel=1e-5)
+
+
+def test_each_channel_of_a_colour_sub_has_its_transmission() -> None:
+    row = sub(2, MIDNIGHT_UTC_S, relation=relation((1.0, 2.0, 4.0)))
+    line = sub_table(Judged({1: series(("R", "G", "B"))}, [row], {2: verdict(2)}, {}, {2: (0.9, 0.8, float("nan"))}))[0]
+    assert [line[f"transmission_{c}"] for c in "rgb"] == ["0.9", "0.8", ""]
 
 
 def test_shift_and_turn_are_relative_to_the_chosen_reference() -> None:

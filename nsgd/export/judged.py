@@ -1,0 +1,64 @@
+"""All subs of a store with their verdicts and sky states: what every export begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from nsgd.records import SeriesRow, SkyState, SubRow, SubStatus, Verdict
+from nsgd.session.judge import Columns, judge
+from nsgd.session.series import natural_key
+from nsgd.session.sky import observe, states
+from nsgd.session.store import Reader
+from nsgd.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Subs in mid-exposure order, and what was found about them, by sub_id."""
+
+    series: Mapping[int, SeriesRow]
+    """By series_id."""
+    rows: Sequence[SubRow]
+    verdicts: Mapping[int, Verdict]
+    """A sub that failed before its series was known has none."""
+    states: Mapping[int, SkyState] = field(default_factory=dict)
+    channel_transmission: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """Transmission of each channel of colour subs."""
+
+    def accepted(self, row: SubRow) -> bool:
+        """Whether the sub goes into the stack."""
+        verdict = self.verdicts.get(row.sub_id)
+        return verdict is not None and verdict.status is SubStatus.OK
+
+
+def judged(reader: Reader, settings: Settings) -> Judged:
+    """Judge every series of the store and replay the sky over all of its subs."""
+    series = {one.series_id: one for one in reader.series()}
+    rows = sorted(reader.subs(), key=order_key)
+    verdicts: dict[int, Verdict] = {}
+    channels: dict[int, tuple[float, ...]] = {}
+    for one in series.values():
+        found = judge(Columns.from_rows(row for row in rows if row.series_id == one.series_id), one, settings.limits)
+        for at in range(len(found)):
+            verdict = found.row(at)
+            verdicts[verdict.sub_id] = verdict
+            channels[verdict.sub_id] = tuple(float(value) for value in found.transmission_channel[at])
+    site = (settings.site.latitude_deg, settings.site.longitude_deg)
+    seen = [observe(row, verdicts[row.sub_id], site) for row in rows if row.sub_id in verdicts]
+    return Judged(series, rows, verdicts, states(seen), channels)
+
+
+def order_key(row: SubRow) -> tuple[bool, float, tuple[object, ...], int]:
+    """Mid-exposure time; subs whose time is not known follow, in natural name order."""
+    timed = row.header.mid_utc_s is not None and not row.order_flag
+    return (not timed, row.order_utc_s if timed else 0.0, natural_key(file_name(row)), row.sub_id)
+
+
+def file_name(row: SubRow) -> str:
+    """The sub's path relative to the folder that was given, with forward slashes on every system."""
+    path = PurePath(row.path)
+    if path.is_relative_to(row.folder):
+        return path.relative_to(row.folder).as_posix()
+    return path.name if path.is_absolute() else path.as_posix()
