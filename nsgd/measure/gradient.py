@@ -125,7 +125,7 @@ class GradientFigures:
     rms_adu: float
     """Scatter of the surface about its own mean."""
     diagonal_adu: tuple[float, float]
-    """Bottom-right minus top-left, top-right minus bottom-left, a tenth of the height from the corners (NSG's boxes)."""
+    """Bottom-right minus top-left, top-right minus bottom-left, a tenth of the height from the corners """
 
 
 def figures(surface: Surface | None, width_px: int, height_px: int) -> GradientFigures:

@@ -1,0 +1,415 @@
+"""The order of the steps, on one screen: `catalogue_from`, `measure_sub`.
+
+Pixels go in, lists come out; what relates one sub to another needs no pixels and lives in `scale`,
+`gradient` and `weight`, put together by `relate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsgd.errors import MeasureFailure
+from nsgd.measure import photometry, sky, stars
+from nsgd.measure.register import Match, Points, register
+from nsgd.records import (
+    Catalogue,
+    Flags,
+    Floats,
+    Frame,
+    Plane,
+    StarFlag,
+    SubFacts,
+    Transform,
+)
+from nsgd.settings import Measure
+
+RECIPE = 1
+"""Version of everything below: facts of different recipes are never mixed."""
+SUB_STARS = 300
+"""Stars detected in a sub for its registration."""
+LINEAR_PART = 0.9
+"""Pixels above this part of the saturation level are not trusted."""
+BLEND_SHARE = 0.01
+MOST_NODES = 400
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """What is found in a frame before anything is known about its series."""
+
+    plane: Plane
+    """The plane that stars are sought in: the mono plane, or the sum of the colours."""
+    view: sky.View
+    mesh: sky.Mesh
+    stars: stars.StarList
+    shape: stars.Shape
+
+    @property
+    def points(self) -> Points:
+        """Stars in full-resolution pixels, brightest first."""
+        return Points(*full_px(self.plane, self.stars.x, self.stars.y))
+
+
+def full_px(plane: Plane, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Plane pixels to full-resolution pixels."""
+    return plane.origin_x_px + plane.step_px * x, plane.origin_y_px + plane.step_px * y
+
+
+def plane_px(plane: Plane, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Full-resolution pixels to plane pixels."""
+    return (x - plane.origin_x_px) / plane.step_px, (y - plane.origin_y_px) / plane.step_px
+
+
+def detection_plane(frame: Frame) -> Plane:
+    """The mono plane, or the sum of the colour planes at the middle of the Bayer cell."""
+    if len(frame.planes) == 1:
+        return frame.planes[0]
+    first = frame.planes[0]
+    total = first.pixels + frame.planes[1].pixels
+    for plane in frame.planes[2:]:
+        total += plane.pixels
+    middle = (first.step_px - 1) / 2
+    return Plane("sum", total, middle, middle, first.step_px)
+
+
+def survey(frame: Frame, settings: Measure, most: int) -> Survey:
+    """Sky, stars and their shape in one frame.
+
+    Raises
+    ------
+    MeasureFailure
+        `no_stars` where nothing stands out, with the number found; `blank` where the pixels hold no noise.
+    """
+    plane = detection_plane(frame)
+    view = sky.view_of(plane.pixels)
+    mesh = sky.sky_mesh(view, thin=2 if view.bin > 1 else 1)
+    spread = mesh.sigma[np.isfinite(mesh.sigma)]
+    if spread.size == 0 or not float(np.median(spread)) > 1e-5 * max(abs(float(np.nanmedian(mesh.level))), 1e-9):
+        raise MeasureFailure("blank", "the picture holds no noise: all black, saturated or empty")
+    found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most)
+    above_sky = frame.saturation_adu * len(frame.planes) - float(np.nanmedian(mesh.level))
+    return Survey(plane, view, mesh, found, stars.shape_of(found, above_sky))
+
+
+def measure_sub(
+    frame: Frame, catalogue: Catalogue, settings: Measure, hints: Sequence[Transform] = (), calibration: str = ""
+) -> SubFacts:
+    """Everything that one sub says by itself, at the catalogue's stars and nodes.
+
+    Parameters
+    ----------
+    hints
+        Transforms to try first, e.g. those of the last subs.
+    calibration
+        Names the master frames that were applied.
+
+    Raises
+    ------
+    MeasureFailure
+        `no_stars`, `no_match` or `blank`, with numbers.
+    """
+    seen = survey(frame, settings, SUB_STARS)
+    if not np.isfinite(seen.shape.fwhm_px):
+        raise MeasureFailure(
+            "no_stars",
+            f"{len(seen.stars)} stars found, {settings.min_matched_stars} needed",
+            stars_detected=len(seen.stars),
+        )
+    size = (frame.header.width_px, frame.header.height_px)
+    order = np.argsort(-catalogue.flux.sum(axis=1), kind="stable")
+    ordered = Points(catalogue.x[order], catalogue.y[order])
+    match = register(ordered, seen.points, size, hints, settings.min_matched_stars)
+    return _facts(frame, catalogue, seen, match, calibration)
+
+
+def identity_facts(frame: Frame, catalogue: Catalogue, settings: Measure, calibration: str = "") -> SubFacts:
+    """Facts of a frame that is registered already: the identity transform, checked against its own stars."""
+    seen = survey(frame, settings, SUB_STARS)
+    match = Match(Transform(), np.arange(len(seen.stars)), np.arange(len(seen.stars)), 0.0, -99.0)
+    return _facts(frame, catalogue, seen, match, calibration)
+
+
+def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calibration: str) -> SubFacts:
+    x, y = match.transform.apply(catalogue.x, catalogue.y)
+    node_x, node_y = match.transform.apply(catalogue.node_x, catalogue.node_y)
+    swelling = max(1.0, seen.shape.fwhm_px / catalogue.fwhm_px)
+    mask_x, mask_y = match.transform.apply(catalogue.mask_x, catalogue.mask_y)
+    discs = (mask_x, mask_y, catalogue.mask_radius_px * swelling)
+    parts = [
+        _measure_plane(plane, (x, y, catalogue.flux[:, k]), discs, seen, frame) for k, plane in enumerate(frame.planes)
+    ]
+    nodes = [sky.node_values(part.mesh, *plane_px(plane, node_x, node_y), catalogue.node_half_px / plane.step_px)
+             for part, plane in zip(parts, frame.planes, strict=True)]  # fmt: skip
+    flags = catalogue.flags.copy()
+    for part in parts:
+        flags |= part.flags
+    return SubFacts(
+        recipe=RECIPE, calibration=calibration, generation=catalogue.generation, transform=match.transform,
+        stars_matched=len(match.sub_index), stars_expected=_expected(catalogue, x, y, frame),
+        stars_detected=len(seen.stars), residual_px=match.residual_px, false_match_log10=match.false_match_log10,
+        flux=np.stack([part.flux for part in parts], axis=1).astype(np.float32),
+        flux_err=np.stack([part.flux_err for part in parts], axis=1).astype(np.float32),
+        flags=flags, flux_common_err=tuple(part.common_err for part in parts),
+        node_sky=np.stack([value for value, _ in nodes], axis=1).astype(np.float32),
+        node_fraction=np.min([fraction for _, fraction in nodes], axis=0).astype(np.float32),
+        noise_adu=tuple(part.noise_adu for part in parts), sky_adu=tuple(part.sky_adu for part in parts),
+        fwhm_px=seen.shape.fwhm_px * seen.plane.step_px, ellipticity=seen.shape.ellipticity,
+        elongation_deg=seen.shape.elongation_deg,
+        background_rms_adu=float(np.nanstd(parts[0].mesh.level)),
+    )  # fmt: skip
+
+
+def _expected(catalogue: Catalogue, x: Floats, y: Floats, frame: Frame) -> int:
+    """Stars of the catalogue's brighter part (as many as are detected in a sub) that lie in this frame."""
+    brightest = np.argsort(-catalogue.flux.sum(axis=1), kind="stable")[:SUB_STARS]
+    inside = (x >= 0) & (y >= 0) & (x < frame.header.width_px) & (y < frame.header.height_px)
+    return int(inside[brightest].sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanePart:
+    """One plane's share of the facts."""
+
+    flux: Floats
+    flux_err: Floats
+    flags: Flags
+    common_err: float
+    mesh: sky.Mesh
+    noise_adu: float
+    sky_adu: float
+
+
+def _measure_plane(
+    plane: Plane, catalogue: tuple[Floats, Floats, NDArray[np.float32]], discs: tuple[Floats, Floats, Floats],
+    seen: Survey, frame: Frame,
+) -> PlanePart:  # fmt: skip
+    """Mesh, noise and forced photometry of one plane at positions in full-resolution pixels."""
+    shared = plane is seen.plane
+    view = seen.view if shared else sky.view_of(plane.pixels)
+    mask = _mask(view, plane, discs)
+    mesh = sky.sky_mesh(view, mask)
+    noise = sky.pixel_noise(plane.pixels, mask, view.bin)
+    fwhm = seen.shape.fwhm_px
+    egain = frame.header.egain_e_per_adu or 1.0
+    x, y = plane_px(plane, catalogue[0], catalogue[1])
+    flags = _star_flags(plane, x, y, fwhm, frame.saturation_adu)
+    flux0 = catalogue[2].astype(np.float64)
+    x, y, growth = _centred_growth(plane, mesh, (x, y, flux0), flags, (fwhm, noise, egain))
+    aperture = photometry.choose_apertures(flux0, fwhm, noise, egain)
+    local = mesh.at(x, y)
+    flux, area = photometry.total_flux(plane.pixels, x, y, local, aperture, growth)
+    per_cell = np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan)) * view.bin**2
+    flux_err = noise * np.sqrt(area + 0.5 * area**2 / per_cell)
+    bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
+    share_err = float(np.median(growth.share_err[aperture])) if len(aperture) else float("nan")
+    sky_level = float(np.nanmedian(mesh.level))
+    return PlanePart(
+        np.where(bad, np.nan, flux), np.where(bad, np.nan, flux_err), flags, share_err, mesh, noise, sky_level
+    )
+
+
+def _mask(view: sky.View, plane: Plane, discs: tuple[Floats, Floats, Floats]) -> sky.Mask:
+    """Star mask in the pixels of the view."""
+    x, y = plane_px(plane, discs[0], discs[1])
+    to_view = 1.0 / view.bin
+    shape = (view.pixels.shape[0], view.pixels.shape[1])
+    radius = discs[2] / plane.step_px * to_view
+    return sky.paint_discs(shape, (x + 0.5) * to_view - 0.5, (y + 0.5) * to_view - 0.5, radius)
+
+
+def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_adu: float) -> Flags:
+    """Saturated cores, stars at the edge, and stars whose pixels hold no number."""
+    flags = np.zeros(x.size, dtype=np.uint8)
+    margin = photometry.RADII_FWHM[3] * fwhm_px + 1.0
+    height, width = plane.pixels.shape
+    finite = np.isfinite(x) & np.isfinite(y)
+    edge = ~finite | (x < margin) | (y < margin) | (x > width - 1 - margin) | (y > height - 1 - margin)
+    flags[edge] |= StarFlag.EDGE
+    core, _, _ = stars.cutouts(plane.pixels, np.where(finite, x, 0.0), np.where(finite, y, 0.0), 2)
+    flat = np.sort(core.reshape(len(core), -1), axis=1)
+    plateau = (flat[:, -1] - flat[:, -5] <= 0.002 * np.abs(flat[:, -1])) & (flat[:, -1] > 3.0 * np.abs(flat[:, 0]))
+    flags[(flat[:, -1] >= LINEAR_PART * saturation_adu) | plateau] |= StarFlag.SATURATED
+    flags[~np.isfinite(core).all(axis=(1, 2))] |= StarFlag.MASKED
+    return flags
+
+
+def _centred_growth(
+    plane: Plane, mesh: sky.Mesh, forced: tuple[Floats, Floats, Floats], flags: Flags, known: tuple[float, float, float]
+) -> tuple[Floats, Floats, photometry.Growth]:
+    """Positions corrected by the bright stars' own centroids, and the curve of growth of those stars.
+
+    Bright stars are measured where they are; the others follow the median shift (colour planes are
+    shifted against each other by the air and the lens).
+    """
+    x, y, flux0 = forced
+    fwhm, noise, egain = known
+    good = np.flatnonzero((flags == StarFlag.OK) & (flux0 > 40.0 * noise * fwhm))
+    if good.size < 8:
+        good = np.flatnonzero((flags & (StarFlag.EDGE | StarFlag.MASKED | StarFlag.SATURATED)) == 0)
+    bright = good[np.argsort(-flux0[good], kind="stable")[: photometry.GROWTH_STARS]]
+    cx, cy, _, _ = stars.centroids(plane.pixels, mesh, x[bright], y[bright], max(fwhm / stars.FWHM_PER_SIGMA, 0.8))
+    trusted = np.isfinite(cx) & (np.hypot(cx - x[bright], cy - y[bright]) < max(1.5, 0.6 * fwhm))
+    dx, dy = cx[trusted] - x[bright[trusted]], cy[trusted] - y[bright[trusted]]
+    x, y = x.copy(), y.copy()
+    if dx.size >= 3:
+        x, y = x + float(np.median(dx)), y + float(np.median(dy))
+    x[bright[trusted]], y[bright[trusted]] = cx[trusted], cy[trusted]
+    used = bright[trusted] if trusted.sum() >= 3 else bright
+    stars_in = (x[used], y[used], mesh.at(x[used], y[used]))
+    return x, y, photometry.growth_curve(plane.pixels, stars_in, fwhm, noise, egain)
+
+
+def catalogue_from(
+    frame: Frame, settings: Measure, previous: Catalogue | None = None, transform: Transform | None = None
+) -> Catalogue:
+    """A series' stars and nodes from one sub, or a new generation that adds this sub's to the previous one's.
+
+    Parameters
+    ----------
+    previous, transform
+        The catalogue to extend and the transform from its coordinates to this sub; None for a first one,
+        whose coordinates are this sub's own pixels.
+
+    Raises
+    ------
+    MeasureFailure
+        `no_stars` where fewer than the settings' `min_matched_stars` are found.
+    """
+    seen = survey(frame, settings, 3 * settings.max_stars)
+    number = len(seen.stars)
+    if number < settings.min_matched_stars or not np.isfinite(seen.shape.fwhm_px):
+        raise MeasureFailure(
+            "no_stars", f"{number} stars found, {settings.min_matched_stars} needed", stars_detected=number
+        )
+    x, y = seen.points.x, seen.points.y
+    fwhm = seen.shape.fwhm_px * seen.plane.step_px
+    noise = sky.pixel_noise(seen.plane.pixels, None, 1)
+    radius = _mask_radius(seen.stars.flux, seen.shape.fwhm_px, noise) * seen.plane.step_px
+    rough = _rough(frame, seen, fwhm)
+    facts = _facts(frame, _with_discs(rough, x, y, radius), seen, _identity(number), "")
+    chosen = np.arange(number)[: settings.max_stars]
+    flags = facts.flags | _blends(x, y, seen.stars.flux, fwhm)
+    fresh = Catalogue(
+        1, frame.header.width_px, frame.header.height_px, frame.channels,
+        x[chosen], y[chosen], np.nan_to_num(facts.flux[chosen]), flags[chosen] & ~np.uint8(StarFlag.EDGE), fwhm,
+        *_nodes(frame, seen), x, y, radius, number, RECIPE,
+    )  # fmt: skip
+    return fresh if previous is None or transform is None else _extended(previous, fresh, transform, settings.max_stars)
+
+
+def _identity(number: int) -> Match:
+    return Match(Transform(), np.arange(number), np.arange(number), 0.0, -99.0)
+
+
+def _rough(frame: Frame, seen: Survey, fwhm_px: float) -> Catalogue:
+    """The survey's stars as a catalogue, good enough to measure their total fluxes with."""
+    x, y = seen.points.x, seen.points.y
+    per_channel = np.repeat(seen.stars.flux[:, None] / len(frame.planes), len(frame.planes), axis=1)
+    none = np.empty(0)
+    return Catalogue(
+        0, frame.header.width_px, frame.header.height_px, frame.channels, x, y, per_channel.astype(np.float32),
+        np.zeros(x.size, dtype=np.uint8), fwhm_px, none, none, 1.0, none, none, none, x.size, RECIPE,
+    )  # fmt: skip
+
+
+def _with_discs(catalogue: Catalogue, x: Floats, y: Floats, radius_px: Floats) -> Catalogue:
+    from dataclasses import replace
+
+    return replace(catalogue, mask_x=x, mask_y=y, mask_radius_px=radius_px)
+
+
+def _mask_radius(flux: Floats, fwhm_px: float, noise_adu: float) -> Floats:
+    """Radius at which a star's Moffat wing (beta 3) sinks below 0.15 of the pixel noise, plane pixels."""
+    alpha = 0.981 * fwhm_px
+    centre = 2.0 * np.maximum(flux, 0.0) / (np.pi * alpha**2)
+    wing = alpha * np.sqrt(np.maximum((centre / (0.15 * noise_adu)) ** (1 / 3) - 1.0, 0.0))
+    return np.asarray(np.clip(wing, 1.5 * fwhm_px, 40.0 * fwhm_px))
+
+
+def _blends(x: Floats, y: Floats, flux: Floats, fwhm_px: float) -> Flags:
+    """Stars in whose aperture neighbours put more than one per cent of foreign light.
+
+    Where most stars are blended (Milky Way) the least blended fifty stay in use.
+    """
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(np.column_stack((x, y))).query_pairs(6.0 * fwhm_px, output_type="ndarray")
+    foreign = np.zeros(x.size)
+    if pairs.size:
+        distance = np.hypot(x[pairs[:, 0]] - x[pairs[:, 1]], y[pairs[:, 0]] - y[pairs[:, 1]]) / fwhm_px
+        leak = (1.0 + distance**2 / 0.962) ** -2.0
+        np.add.at(foreign, pairs[:, 0], leak * flux[pairs[:, 1]] / np.maximum(flux[pairs[:, 0]], 1e-9))
+        np.add.at(foreign, pairs[:, 1], leak * flux[pairs[:, 0]] / np.maximum(flux[pairs[:, 1]], 1e-9))
+    limit = max(BLEND_SHARE, float(np.sort(foreign)[min(50, foreign.size - 1)]) if foreign.size else 0.0)
+    return np.where(foreign > limit, StarFlag.BLENDED, StarFlag.OK).astype(np.uint8)
+
+
+def _nodes(frame: Frame, seen: Survey) -> tuple[Floats, Floats, float]:
+    """Node lattice over the frame: centres and half side in full-resolution pixels, at most 400."""
+    plane = frame.planes[0]
+    cell = sky.cell_size(sky.View(plane.pixels, seen.view.bin)) * seen.view.bin * plane.step_px
+    width, height = frame.header.width_px, frame.header.height_px
+    cells = max(2, int(np.ceil(np.sqrt(width * height / MOST_NODES) / cell)))
+    side = float(cells * cell)
+    x, y = np.meshgrid(_centres(width, side), _centres(height, side))
+    return x.ravel(), y.ravel(), side / 2
+
+
+def _centres(length_px: int, side_px: float) -> Floats:
+    number = max(int(length_px // side_px), 1)
+    return np.asarray((np.arange(number) + 0.5) * side_px - 0.5 + (length_px - number * side_px) / 2)
+
+
+def inverse(transform: Transform, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Coordinates in the sub back to series coordinates (four Newton steps for the quadratic terms)."""
+    linear = np.array([[transform.a, transform.b], [transform.c, transform.d]])
+    back = np.linalg.inv(linear)
+    u = back[0, 0] * (x - transform.tx) + back[0, 1] * (y - transform.ty)
+    v = back[1, 0] * (x - transform.tx) + back[1, 1] * (y - transform.ty)
+    for _ in range(4 if transform.quad else 0):
+        px, py = transform.apply(u, v)
+        u, v = u + back[0, 0] * (x - px) + back[0, 1] * (y - py), v + back[1, 0] * (x - px) + back[1, 1] * (y - py)
+    return u, v
+
+
+def _extended(previous: Catalogue, fresh: Catalogue, transform: Transform, max_stars: int) -> Catalogue:
+    """The previous catalogue with the stars and nodes that only the fresh one has, in series coordinates."""
+    from scipy.spatial import cKDTree
+
+    x, y = inverse(transform, fresh.x, fresh.y)
+    old = cKDTree(np.column_stack((previous.x, previous.y)))
+    far = old.query(np.column_stack((x, y)))[0] > 1.5 * max(fresh.fwhm_px, 2.0)
+    new = np.flatnonzero(far)[: max(max_stars + max_stars // 2 - previous.x.size, 0)]
+    mask_x, mask_y = inverse(transform, fresh.mask_x, fresh.mask_y)
+    masked = cKDTree(np.column_stack((previous.mask_x, previous.mask_y)))
+    unseen = masked.query(np.column_stack((mask_x, mask_y)))[0] > 2.0
+    node_x, node_y = _more_nodes(previous, fresh, transform)
+    return Catalogue(
+        previous.generation + 1, previous.width_px, previous.height_px, previous.channels,
+        np.append(previous.x, x[new]), np.append(previous.y, y[new]),
+        np.concatenate((previous.flux, fresh.flux[new])), np.append(previous.flags, fresh.flags[new]),
+        min(previous.fwhm_px, fresh.fwhm_px), node_x, node_y, previous.node_half_px,
+        np.append(previous.mask_x, mask_x[unseen]), np.append(previous.mask_y, mask_y[unseen]),
+        np.append(previous.mask_radius_px, fresh.mask_radius_px[unseen]),
+        max(previous.stars_detected, fresh.stars_detected), RECIPE,
+    )  # fmt: skip
+
+
+def _more_nodes(previous: Catalogue, fresh: Catalogue, transform: Transform) -> tuple[Floats, Floats]:
+    """The lattice carried on over ground that the sub covers and the previous catalogue does not."""
+    side = 2 * previous.node_half_px
+    corner_x = np.array([0.0, fresh.width_px, 0.0, fresh.width_px])
+    corner_y = np.array([0.0, 0.0, fresh.height_px, fresh.height_px])
+    x, y = inverse(transform, corner_x, corner_y)
+    i = np.arange(np.floor((x.min() - previous.node_x[0]) / side), np.ceil((x.max() - previous.node_x[0]) / side) + 1)
+    j = np.arange(np.floor((y.min() - previous.node_y[0]) / side), np.ceil((y.max() - previous.node_y[0]) / side) + 1)
+    gx, gy = (grid.ravel() for grid in np.meshgrid(previous.node_x[0] + side * i, previous.node_y[0] + side * j))
+    sx, sy = transform.apply(gx, gy)
+    covered = (sx > 0) & (sy > 0) & (sx < fresh.width_px) & (sy < fresh.height_px)
+    known = set(zip(np.rint(previous.node_x).tolist(), np.rint(previous.node_y).tolist(), strict=True))
+    new = [k for k in np.flatnonzero(covered) if (float(np.rint(gx[k])), float(np.rint(gy[k]))) not in known]
+    return np.append(previous.node_x, gx[new]), np.append(previous.node_y, gy[new])

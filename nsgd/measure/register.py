@@ -1,0 +1,319 @@
+"""Registration: the transform from series coordinates to a sub, from star lists alone.
+
+Three ways to a first guess, cheapest first: the last sub's transform and its half turn (a meridian
+flip) with a vote on the shift; then a vote on the rotation from star pairs, whose length no rotation
+changes, so that 15 common stars among 80 stand far above chance. Every guess is refined by mutual
+nearest neighbours and must beat the odds of a chance match, or the answer is "no match", with numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.special import gammainc
+
+from nsgd.errors import MeasureFailure
+from nsgd.records import Floats, Transform
+
+BRIGHT = 150
+"""Stars of each list that vote on a guess."""
+PAIR_STARS = 80
+PAIR_TOLERANCE_PX = 1.5
+START_TOLERANCE_PX = 5.0
+MOST_CHANCE_LOG10 = -4.0
+"""Largest accepted log10 probability that any of the tried transforms matched this well by chance."""
+
+Integers = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """A registration: transform, matched star numbers and how sure it is."""
+
+    transform: Transform
+    catalogue_index: Integers
+    sub_index: Integers
+    residual_px: float
+    """Root mean square distance of the brighter half of the matches."""
+    false_match_log10: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """A star list for matching, brightest first, full-resolution pixels."""
+
+    x: Floats
+    y: Floats
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def first(self, n: int) -> Points:
+        """The n brightest."""
+        return Points(self.x[:n], self.y[:n])
+
+
+def register(
+    catalogue: Points, sub: Points, size_px: tuple[int, int], hints: Sequence[Transform] = (), min_matched: int = 6
+) -> Match:
+    """Find the transform from catalogue to sub.
+
+    Parameters
+    ----------
+    catalogue, sub
+        Star positions, brightest first; hot pixels already left out.
+    size_px
+        (width, height) of the sub.
+    hints
+        Transforms to try first, e.g. the last sub's.
+
+    Raises
+    ------
+    MeasureFailure
+        `no_stars` or `no_match`, with the number of stars on both sides and of the best match.
+    """
+    if len(sub) < 3 or len(catalogue) < 3:
+        raise MeasureFailure("no_stars", f"{len(sub)} stars found, {min_matched} needed", stars_detected=len(sub))
+    best: Match | None = None
+    for guess, trials_log10 in _guesses(catalogue, sub, size_px, hints):
+        match = _refine(catalogue, sub, guess, size_px, trials_log10)
+        if match is None or len(match.sub_index) < min_matched:
+            best = _better(best, match)
+            continue
+        best = _better(best, match)
+        if match.false_match_log10 < MOST_CHANCE_LOG10 and len(match.sub_index) >= 0.3 * min(
+            len(sub), len(catalogue), 60
+        ):
+            return match
+    if best is not None and len(best.sub_index) >= min_matched and best.false_match_log10 < MOST_CHANCE_LOG10:
+        return best
+    found = 0 if best is None else len(best.sub_index)
+    raise MeasureFailure(
+        "no_match",
+        f"{found} stars matched, {min_matched} needed ({len(sub)} found, {len(catalogue)} in the catalogue)",
+        stars_matched=found, stars_detected=len(sub), stars_catalogue=len(catalogue),
+        false_match_log10=0.0 if best is None else round(best.false_match_log10, 2),
+    )  # fmt: skip
+
+
+def _better(first: Match | None, second: Match | None) -> Match | None:
+    if first is None or second is None:
+        return first or second
+    return second if second.false_match_log10 < first.false_match_log10 else first
+
+
+def _guesses(
+    catalogue: Points, sub: Points, size_px: tuple[int, int], hints: Sequence[Transform]
+) -> Iterator[tuple[Transform, float]]:
+    """First guesses with log10 of the number of transforms that were implicitly tried for each."""
+    area_trials = float(np.log10(size_px[0] * size_px[1] / 25.0))
+    straight = [replace(hint, quad=()) for hint in hints] or [Transform()]
+    for hint in straight:
+        for guess in (hint, half_turn(hint, size_px)):
+            shifted = _vote_shift(catalogue.first(BRIGHT), sub.first(BRIGHT), guess, size_px)
+            if shifted is not None:
+                yield shifted, area_trials + 0.5
+    for angle in _vote_rotation(catalogue.first(PAIR_STARS), sub.first(PAIR_STARS)):
+        shifted = _vote_shift(catalogue.first(BRIGHT), sub.first(BRIGHT), rotation(angle, size_px), size_px)
+        if shifted is not None:
+            yield shifted, area_trials + 3.0
+
+
+def rotation(angle_rad: float, size_px: tuple[int, int]) -> Transform:
+    """Rotation about the centre of the frame."""
+    c, s = float(np.cos(angle_rad)), float(np.sin(angle_rad))
+    mx, my = (size_px[0] - 1) / 2, (size_px[1] - 1) / 2
+    return Transform(c, -s, s, c, mx - c * mx + s * my, my - s * mx - c * my)
+
+
+def half_turn(transform: Transform, size_px: tuple[int, int]) -> Transform:
+    """The same transform after the camera turned by 180 degrees (meridian flip)."""
+    w, h = size_px[0] - 1, size_px[1] - 1
+    t = transform
+    return Transform(-t.a, -t.b, -t.c, -t.d, w - t.tx, h - t.ty)
+
+
+def _vote_shift(catalogue: Points, sub: Points, guess: Transform, size_px: tuple[int, int]) -> Transform | None:
+    """The guess moved by the commonest difference between its stars and the sub's; None without any."""
+    x, y = guess.apply(catalogue.x, catalogue.y)
+    dx = (sub.x[None, :] - x[:, None]).ravel()
+    dy = (sub.y[None, :] - y[:, None]).ravel()
+    near = (np.abs(dx) < 0.7 * size_px[0]) & (np.abs(dy) < 0.7 * size_px[1])
+    dx, dy = dx[near], dy[near]
+    if dx.size == 0:
+        return None
+    tree = cKDTree(np.column_stack((dx, dy)))
+    votes = np.asarray(_counts(dx, dy))
+    peak = int(votes.argmax())
+    close = tree.query_ball_point((dx[peak], dy[peak]), 6.0)
+    return replace(guess, tx=guess.tx + float(np.median(dx[close])), ty=guess.ty + float(np.median(dy[close])))
+
+
+def _counts(dx: Floats, dy: Floats, cell_px: float = 6.0) -> Floats:
+    """Votes for each difference: how many others lie in its cell or half a cell beside it."""
+    total = np.zeros(dx.size)
+    for ox in (0.0, 0.5):
+        for oy in (0.0, 0.5):
+            i = np.floor(dx / cell_px + ox).astype(np.int64)
+            j = np.floor(dy / cell_px + oy).astype(np.int64)
+            _, inverse, count = np.unique(i * 1_000_003 + j, return_inverse=True, return_counts=True)
+            total = np.maximum(total, count[inverse])
+    return total
+
+
+def _vote_rotation(catalogue: Points, sub: Points) -> list[float]:
+    """Likely rotations in radians from star pairs of equal length, likeliest first.
+
+    The scale of a camera does not change, so that the length of a pair is kept by every registration.
+    """
+    length_a, angle_a = _pairs(catalogue)
+    length_b, angle_b = _pairs(sub)
+    low = np.searchsorted(length_b, length_a - PAIR_TOLERANCE_PX)
+    high = np.searchsorted(length_b, length_a + PAIR_TOLERANCE_PX)
+    number = high - low
+    total = int(number.sum())
+    if total == 0:
+        return []
+    first = np.repeat(np.arange(length_a.size), number)
+    second = np.arange(total) - np.repeat(np.cumsum(number) - number, number) + np.repeat(low, number)
+    turn = np.mod(angle_b[second] - angle_a[first], np.pi)
+    bins = 720
+    votes = np.bincount((turn / np.pi * bins).astype(int) % bins, minlength=bins).astype(float)
+    smooth = votes + np.roll(votes, 1)
+    peaks: list[float] = []
+    for _ in range(4):
+        top = int(smooth.argmax())
+        near = np.abs((turn / np.pi * bins - top + bins / 2) % bins - bins / 2) < 1.5
+        offset = (turn[near] - top * np.pi / bins + np.pi / 2) % np.pi - np.pi / 2
+        angle = top * np.pi / bins + float(np.median(offset))
+        peaks += [angle, angle + np.pi]
+        smooth[np.arange(top - 3, top + 4) % bins] = 0
+    return peaks
+
+
+def _pairs(points: Points) -> tuple[Floats, Floats]:
+    """Lengths (sorted) and directions of all star pairs that are long enough to show a direction."""
+    i, j = np.triu_indices(len(points), 1)
+    dx, dy = points.x[j] - points.x[i], points.y[j] - points.y[i]
+    length = np.hypot(dx, dy)
+    keep = length > 60.0 if (length > 60.0).sum() > 10 else length > 10.0
+    order = np.argsort(length[keep], kind="stable")
+    return length[keep][order], np.arctan2(dy, dx)[keep][order]
+
+
+def _refine(
+    catalogue: Points, sub: Points, guess: Transform, size_px: tuple[int, int], trials_log10: float
+) -> Match | None:
+    """Tighten a guess by mutual nearest neighbours; None where fewer than three stars hold."""
+    tree = cKDTree(np.column_stack((sub.x, sub.y)))
+    transform, tolerance = guess, START_TOLERANCE_PX
+    pairs: tuple[Integers, Integers] | None = None
+    for step in range(8):
+        pairs = mutual_pairs(catalogue, sub, transform, tolerance, tree)
+        if len(pairs[0]) < 3:
+            return None
+        transform = fit_transform(catalogue, sub, pairs, "similarity" if step < 3 else _model(len(pairs[0])))
+        tolerance = _tolerance(catalogue, sub, pairs, transform)
+    assert pairs is not None
+    distance = _distances(catalogue, sub, pairs, transform)
+    bright = distance[: max(len(distance) // 2, min(len(distance), 6))]
+    chance = _chance_log10(catalogue, sub, transform, size_px, (len(distance), max(tolerance, 1.0)))
+    rms = float(np.sqrt(np.mean(bright**2)))
+    return Match(transform, *pairs, rms, chance + trials_log10)
+
+
+def _model(pairs: int) -> str:
+    return "quadratic" if pairs >= 40 else "affine" if pairs >= 12 else "similarity"
+
+
+def _distances(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], transform: Transform) -> Floats:
+    x, y = transform.apply(catalogue.x[pairs[0]], catalogue.y[pairs[0]])
+    return np.asarray(np.hypot(x - sub.x[pairs[1]], y - sub.y[pairs[1]]))
+
+
+def _tolerance(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], transform: Transform) -> float:
+    middle = float(np.median(_distances(catalogue, sub, pairs, transform)))
+    return float(np.clip(5.0 * middle, 0.7, START_TOLERANCE_PX))
+
+
+def mutual_pairs(
+    catalogue: Points, sub: Points, transform: Transform, tolerance_px: float, tree: cKDTree | None = None
+) -> tuple[Integers, Integers]:
+    """One-to-one matches: each star is the other's nearest neighbour within the tolerance.
+
+    Returns
+    -------
+    catalogue_index, sub_index
+        In the catalogue's order (brightest first).
+    """
+    x, y = transform.apply(catalogue.x, catalogue.y)
+    mapped = np.column_stack((x, y))
+    tree = tree or cKDTree(np.column_stack((sub.x, sub.y)))
+    distance, forward = tree.query(mapped, distance_upper_bound=tolerance_px)
+    candidate = np.flatnonzero(np.isfinite(distance))
+    if candidate.size == 0:
+        return candidate, candidate
+    _, back = cKDTree(mapped).query(np.column_stack((sub.x, sub.y)))
+    mutual = back[forward[candidate]] == candidate
+    return candidate[mutual], forward[candidate[mutual]].astype(np.intp)
+
+
+def fit_transform(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], model: str) -> Transform:
+    """Least-squares transform of matched stars with one round of outlier rejection.
+
+    `model` is `similarity` (shift, rotation, scale), `affine`, or `quadratic` (affine plus second order).
+    """
+    x, y = catalogue.x[pairs[0]], catalogue.y[pairs[0]]
+    sx, sy = sub.x[pairs[1]], sub.y[pairs[1]]
+    keep = np.ones(x.size, dtype=bool)
+    transform = Transform()
+    for _ in range(3):
+        transform = _fit(model, (x[keep], y[keep]), (sx[keep], sy[keep]))
+        mx, my = transform.apply(x, y)
+        distance = np.hypot(mx - sx, my - sy)
+        new = distance <= max(3.0 * float(np.median(distance[keep])), 0.05)
+        if new.sum() < 6 or (new == keep).all():
+            break
+        keep = new
+    return transform
+
+
+def _fit(model: str, source: tuple[Floats, Floats], sub: tuple[Floats, Floats]) -> Transform:
+    x, y = source
+    cx, cy = float(x.mean()), float(y.mean())
+    half = max(float(np.ptp(x)), float(np.ptp(y)), 1.0) / 2
+    u, v = (x - cx) / half, (y - cy) / half
+    if model == "similarity":
+        zeros, ones = np.zeros_like(u), np.ones_like(u)
+        design = np.concatenate((np.column_stack((u, -v, ones, zeros)), np.column_stack((v, u, zeros, ones))))
+        p, q, sx, sy = np.linalg.lstsq(design, np.concatenate(sub), rcond=None)[0]
+        linear = (p, -q, q, p)
+        quad: tuple[float, ...] = ()
+    else:
+        columns = [np.ones_like(u), u, v] + ([u * u, u * v, v * v] if model == "quadratic" else [])
+        solution = np.linalg.lstsq(np.column_stack(columns), np.column_stack(sub), rcond=None)[0]
+        sx, sy = solution[0]
+        linear = (solution[1, 0], solution[2, 0], solution[1, 1], solution[2, 1])
+        quad = tuple(float(value) for value in solution[3:].T.ravel())
+    a, b, c, d = (float(value) / half for value in linear)
+    return Transform(a, b, c, d, float(sx) - a * cx - b * cy, float(sy) - c * cx - d * cy, quad, cx, cy, half)
+
+
+def _chance_log10(
+    catalogue: Points, sub: Points, transform: Transform, size_px: tuple[int, int], found: tuple[int, float]
+) -> float:
+    """log10 of the probability that random lists give this many matches within this tolerance (Poisson)."""
+    matched, tolerance_px = found
+    x, y = transform.apply(catalogue.x, catalogue.y)
+    inside = int(((x >= 0) & (x < size_px[0]) & (y >= 0) & (y < size_px[1])).sum())
+    expected = inside * len(sub) * np.pi * tolerance_px**2 / (size_px[0] * size_px[1])
+    # three stars are spent on the transform itself
+    spare = max(matched - 3, 1)
+    probability = float(gammainc(spare, max(expected, 1e-12)))
+    if probability > 1e-290:
+        return float(np.log10(probability))
+    return float((spare * np.log(expected) - expected - spare * np.log(spare) + spare) / np.log(10.0))

@@ -1,0 +1,341 @@
+"""Zero points and scales from lists of star fluxes (numpy alone).
+
+The series' solution holds every star's true flux F_i, learnt from all its subs; a sub's zero point z
+minimises sum w (f_i - z F_i)^2 with weights from *modelled* noise (sky, photons of z F_i, a floor
+from the residuals), never from the measured flux, so that faint stars in cloud bias nothing. With
+F from other subs the noise of F in the denominator is taken out (errors in variables, Fuller 1987);
+in a joint refit it cancels by itself, because f and F then share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsgd.records import Floats, StarFlag
+
+MIN_STAR_SNR = 4.0
+"""Stars whose solution flux is known worse than this do not take part."""
+TUKEY_C = 5.5
+TUKEY_CHI2 = 0.818
+"""E[weight x^2] of a unit Gaussian under Tukey's biweight with c = 5.5."""
+TUKEY_VARIANCE = 0.963
+"""Variance of the biweight mean over 1 / sum(weights): E[psi^2] / E[psi']^2 * E[weight]."""
+PRIOR_DOF = 8.0
+"""Weight, in degrees of freedom, of the belief that the modelled noise is right when errors are scaled."""
+GAIN_UNKNOWN_E_PER_ADU = 1.0
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """Star fluxes of a series, one channel: F = total / weight."""
+
+    total: Floats
+    """(n,) sum of w f / z over subs."""
+    weight: Floats
+    """(n,) sum of w, 1 / ADU^2."""
+    misfit: Floats
+    """(n,) sum of squared relative residuals in excess of the modelled noise."""
+    subs: Floats
+    """(n,) number of subs behind each star."""
+
+    @property
+    def flux(self) -> Floats:
+        """(n,) ADU in a sub of zero point 1; NaN for stars not seen yet."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.weight > 0, self.total / self.weight, np.nan)
+
+    @property
+    def variance(self) -> Floats:
+        """(n,) of `flux`, ADU^2; infinite for stars not seen yet."""
+        with np.errstate(divide="ignore"):
+            return np.where(self.weight > 0, 1.0 / self.weight, np.inf)
+
+    @property
+    def floor2(self) -> Floats:
+        """(n,) squared systematic floor of each star's relative flux, shrunk towards none while few subs tell."""
+        return np.maximum(self.misfit / (self.subs + 4.0), 0.0)
+
+    def grown(self, n: int) -> Solution:
+        """The same solution with room for stars added by a new catalogue generation."""
+        extra = n - self.total.size
+        if extra <= 0:
+            return self
+        return Solution(*(np.pad(part, (0, extra)) for part in (self.total, self.weight, self.misfit, self.subs)))
+
+
+def empty_solution(n: int) -> Solution:
+    """A solution of n stars that nothing is known of."""
+    return Solution(*(np.zeros(n) for _ in range(4)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """One channel of one sub's star fluxes with what their noise is made of."""
+
+    flux: Floats
+    """(n,) ADU, NaN where not measured."""
+    sky_err: Floats
+    """(n,) error without the star's own photons, ADU."""
+    usable: Mask
+    """(n,) False for saturated, blended, edge, masked and variable stars."""
+    common_err: float
+    """Relative error that all stars share."""
+    egain_e_per_adu: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ZeroPoint:
+    """A sub's zero point in one channel and how its stars agree on it."""
+
+    value: float
+    err: float
+    stars: int
+    scatter: float
+    """Robust rms of f / (z F) - 1 over the stars used."""
+    floor: float
+    """Relative scatter that the modelled noise does not explain."""
+    residual: Floats
+    """(n,) f / (z F) - 1, NaN for stars not used."""
+    sigma: Floats
+    """(n,) expected relative error of the residual."""
+    weight: Floats
+    """(n,) robust factor 0..1 of each star."""
+
+
+def measured(
+    flux: Floats, sky_err: Floats, flags: NDArray[np.uint8], common_err: float, egain_e_per_adu: float | None
+) -> Measured:
+    """Facts of one channel made ready for the fits; flags of any kind keep a star out."""
+    usable = (flags == StarFlag.OK) & np.isfinite(flux) & np.isfinite(sky_err) & (sky_err > 0)
+    gain = egain_e_per_adu if egain_e_per_adu else GAIN_UNKNOWN_E_PER_ADU
+    return Measured(np.asarray(flux, float), np.asarray(sky_err, float), usable, common_err, gain)
+
+
+def zero_point(sub: Measured, solution: Solution, *, joint: bool = False) -> ZeroPoint:
+    """Zero point of a sub against a solution.
+
+    Parameters
+    ----------
+    joint
+        True where the sub's own fluxes are part of the solution.
+
+    Returns
+    -------
+    ZeroPoint
+        `value` and `err` are NaN where no star is usable.
+    """
+    flux, variance = solution.flux, solution.variance
+    with np.errstate(invalid="ignore"):
+        chosen = sub.usable & (flux > MIN_STAR_SNR * np.sqrt(variance)) & (flux > 0)
+    index = np.flatnonzero(chosen)
+    if index.size == 0:
+        return _nothing(sub.flux.size)
+    f, big_f, var_f = sub.flux[index], flux[index], variance[index]
+    floor2_star, sky2 = solution.floor2[index], sub.sky_err[index] ** 2
+    own = 0.0 if joint else 1.0
+    z, floor = _start(f, big_f, sky2), 0.0
+    robust = np.ones(index.size)
+    for _ in range(12):
+        model = max(z, 1e-6) * big_f
+        noise2 = sky2 + model / sub.egain_e_per_adu + floor2_star * model**2 + own * z**2 * var_f
+        var = noise2 + (floor * model) ** 2
+        pull = (f - model) / np.sqrt(var)
+        robust = np.where(np.abs(pull) < TUKEY_C, (1.0 - (pull / TUKEY_C) ** 2) ** 2, 0.0)
+        w = robust / var
+        denominator = float((w * (big_f**2 - own * var_f)).sum())
+        if denominator <= 0:
+            break
+        new = float((w * f * big_f).sum()) / denominator
+        floor = _floor(f / model - 1.0, noise2 / model**2)
+        if abs(new - z) < 1e-7 * abs(new):
+            z = new
+            break
+        z = new
+    return _finished(sub, index, z, floor, (big_f, var_f * own, floor2_star, robust))
+
+
+def _nothing(n: int) -> ZeroPoint:
+    nan, none = float("nan"), np.full(n, np.nan)
+    return ZeroPoint(nan, nan, 0, nan, nan, none, none, np.zeros(n))
+
+
+def _start(f: Floats, big_f: Floats, sky2: Floats) -> float:
+    """Median ratio of the stars that weigh most."""
+    snr = big_f / np.sqrt(sky2)
+    best = np.argsort(-snr, kind="stable")[: max(7, f.size // 3)]
+    return float(np.median(f[best] / big_f[best]))
+
+
+def _floor(residual: Floats, expected2: Floats) -> float:
+    """Relative scatter in excess of the expected one, from the stars with the least expected noise."""
+    best = np.argsort(expected2, kind="stable")[: max(8, residual.size // 3)]
+    if best.size < 5:
+        return 0.0
+    seen2 = float(np.median(residual[best] ** 2)) / 0.455
+    return float(np.sqrt(max(seen2 - float(np.median(expected2[best])), 0.0)))
+
+
+def _finished(
+    sub: Measured, index: NDArray[np.intp], z: float, floor: float, parts: tuple[Floats, Floats, Floats, Floats]
+) -> ZeroPoint:
+    """Errors scaled by the residuals, figures spread back over all stars."""
+    big_f, var_f, floor2_star, robust = parts
+    model = max(z, 1e-6) * big_f
+    var = sub.sky_err[index] ** 2 + model / sub.egain_e_per_adu + (floor2_star + floor**2) * model**2 + z**2 * var_f
+    used = robust > 0
+    pull2 = ((sub.flux[index] - model)[used] ** 2) / var[used]
+    dof = max(int(used.sum()) - 1, 0)
+    chi2 = (PRIOR_DOF + float((robust[used] * pull2).sum()) / TUKEY_CHI2) / (PRIOR_DOF + dof)
+    information = float((robust * big_f**2 / var).sum())
+    err = float(np.sqrt(TUKEY_VARIANCE * chi2 / information)) if information > 0 else float("nan")
+    residual, sigma, weight = np.full(sub.flux.size, np.nan), np.full(sub.flux.size, np.nan), np.zeros(sub.flux.size)
+    residual[index], sigma[index], weight[index] = sub.flux[index] / model - 1.0, np.sqrt(var) / model, robust
+    scatter = 1.4826 * float(np.median(np.abs(residual[index])))
+    total = float(np.hypot(err, z * sub.common_err))
+    return ZeroPoint(z, total, int(used.sum()), scatter, floor, residual, sigma, weight)
+
+
+def learn(solution: Solution, sub: Measured, zero: ZeroPoint) -> Solution:
+    """The solution with one more sub; stars that the sub contradicts grossly are left as they were."""
+    if not zero.value > 0:
+        return solution
+    model = zero.value * np.where(np.isfinite(solution.flux), solution.flux, sub.flux / zero.value)
+    known = np.isfinite(zero.residual)
+    agrees = np.where(known, zero.weight > 0, True)
+    use = sub.usable & agrees & (np.abs(model) > 0)
+    var = sub.sky_err**2 + np.maximum(model, 0.0) / sub.egain_e_per_adu + (max(zero.floor, 1e-3) * model) ** 2
+    w = np.where(use, zero.value**2 / var, 0.0)
+    gained = w * np.where(use, sub.flux, 0.0) / zero.value
+    excess = np.where(known & sub.usable, np.nan_to_num(zero.residual**2 - zero.sigma**2), 0.0)
+    return Solution(
+        solution.total + gained,
+        solution.weight + w,
+        solution.misfit + np.where(zero.weight > 0, excess, np.minimum(excess, 1.0)),
+        solution.subs + (known & sub.usable),
+    )
+
+
+def first_solution(sub: Measured) -> Solution:
+    """Solution of a series' first sub, whose zero point is 1 by definition."""
+    var = sub.sky_err**2 + np.maximum(sub.flux, 0.0) / sub.egain_e_per_adu
+    w = np.where(sub.usable, 1.0 / var, 0.0)
+    return Solution(w * np.where(sub.usable, sub.flux, 0.0), w, np.zeros(sub.flux.size), sub.usable.astype(float))
+
+
+def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[ZeroPoint]]:
+    """Joint fit of star fluxes and zero points to all subs of a series, one channel.
+
+    Deterministic: it depends on the fluxes and their order only. The first pass learns sub by sub, the
+    rounds then alternate between all zero points and all star fluxes.
+
+    Returns
+    -------
+    solution, zero_points
+        The gauge is the first sub that has usable stars: its zero point stays near 1.
+    """
+    n = max((sub.flux.size for sub in subs), default=0)
+    padded = [_padded(sub, n) for sub in subs]
+    solution = empty_solution(n)
+    for sub in padded:
+        if not (solution.weight > 0).any():
+            solution = first_solution(sub)
+            continue
+        solution = learn(solution, sub, zero_point(sub, solution))
+    zeros = [zero_point(sub, solution, joint=True) for sub in padded]
+    for _ in range(rounds - 1):
+        relearnt = _relearn(solution, padded, zeros)
+        zeros = [zero_point(sub, relearnt, joint=True) for sub in padded]
+        solution = relearnt
+    return solution, zeros
+
+
+def _relearn(old: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint]) -> Solution:
+    fresh = replace(empty_solution(old.total.size))
+    carried = Solution(old.total, old.weight, np.zeros_like(old.misfit), np.zeros_like(old.subs))
+    for sub, zero in zip(subs, zeros, strict=True):
+        step = learn(carried, sub, zero)
+        fresh = Solution(
+            fresh.total + step.total - carried.total,
+            fresh.weight + step.weight - carried.weight,
+            fresh.misfit + step.misfit,
+            fresh.subs + step.subs,
+        )
+    seen = fresh.weight > 0
+    return Solution(
+        np.where(seen, fresh.total, old.total), np.where(seen, fresh.weight, old.weight), fresh.misfit, fresh.subs
+    )
+
+
+def _padded(sub: Measured, n: int) -> Measured:
+    extra = n - sub.flux.size
+    if extra == 0:
+        return sub
+    return Measured(
+        np.pad(sub.flux, (0, extra), constant_values=np.nan), np.pad(sub.sky_err, (0, extra), constant_values=np.nan),
+        np.pad(sub.usable, (0, extra)), sub.common_err, sub.egain_e_per_adu,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """How the star ratios vary over the field."""
+
+    name: str
+    rms: float
+    """Of the fitted low-order map over the frame (relative)."""
+    terms: tuple[float, ...]
+    """Local transmission 1 + c0 u + c1 v + c2 u^2 + c3 u v + c4 v^2 (about its mean), u, v in -1..1."""
+
+
+def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Pattern:
+    """Low-order map of star residuals over the field and the name of its shape.
+
+    A map counts only where it beats noise (chi-squared gain of its five terms above 25) and one per cent.
+    """
+    good = np.isfinite(residual) & np.isfinite(sigma) & (sigma > 0)
+    if good.sum() < 15:
+        return Pattern("", float("nan"), ())
+    r, s, x, y = residual[good], sigma[good], u[good], v[good]
+    design = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=1)
+    floor = 0.0
+    weight = 1.0 / s**2
+    fit = np.zeros(6)
+    for _ in range(4):
+        root = np.sqrt(weight)[:, None]
+        normal = (design * root).T @ (design * root) + np.eye(6) * 1e-6 * weight.sum()
+        fit = np.linalg.solve(normal, (design * root).T @ (r * root[:, 0]))
+        left = r - design @ fit
+        spread2 = s**2 + floor**2
+        pull = left / np.sqrt(spread2)
+        floor = np.sqrt(max(float(np.median(left**2)) / 0.455 - float(np.median(s**2)), 0.0))
+        weight = np.where(np.abs(pull) < 5.0, 1.0, 0.2) / (s**2 + floor**2)
+    gain = float((weight * (r - np.average(r, weights=weight)) ** 2).sum() - (weight * (r - design @ fit) ** 2).sum())
+    return _named(fit, gain, floor)
+
+
+def _named(fit: Floats, gain: float, floor: float) -> Pattern:
+    """Name of a fitted map: what its slope, its bowl and the scatter about it look like."""
+    grid = np.linspace(-1.0, 1.0, 9)
+    u, v = np.meshgrid(grid, grid)
+    slope = fit[1] * u + fit[2] * v
+    bowl = fit[3] * (u * u - 5 / 12) + fit[4] * u * v + fit[5] * (v * v - 5 / 12)
+    shape = slope + bowl
+    rms = float(np.sqrt(np.mean((shape - shape.mean()) ** 2)))
+    terms = tuple(float(value) for value in fit[1:])
+    if gain < 25.0 or rms < 0.01:
+        return Pattern("patchy" if floor > 0.05 else "uniform", rms, terms)
+    slope_rms, bowl_rms = float(slope.std()), float(bowl.std())
+    if floor > 1.5 * rms:
+        return Pattern("patchy", rms, terms)
+    if slope_rms > 1.2 * bowl_rms:
+        return Pattern("one_side", rms, terms)
+    round_bowl = fit[3] * fit[5] > 0 and abs(fit[4]) < 0.8 * (abs(fit[3]) + abs(fit[5]))
+    if round_bowl and fit[3] > 0 and bowl_rms > 1.2 * slope_rms:
+        return Pattern("centre", rms, terms)
+    return Pattern("patchy", rms, terms)

@@ -1,0 +1,267 @@
+"""Finding stars and their shape: local maxima on the view, windowed centroids on the full pixels.
+
+Hot pixels and cosmic rays are told from stars by their sharpness: a star of any seeing spreads over
+its neighbours, a hot pixel does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps
+from nsgd.records import NAN, Floats, Pixels
+
+Integers = NDArray[np.intp]
+
+FWHM_PER_SIGMA = 2.3548200450309493
+MAX_SHARPNESS = 0.75
+"""Largest share of the 3x3 flux that a star's highest pixel can hold (FWHM of one pixel: 0.6)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StarList:
+    """Detected stars, brightest first; positions in plane pixels."""
+
+    x: Floats
+    y: Floats
+    flux: Floats
+    """Flux in a window of about two FWHM, ADU."""
+    peak: Floats
+    """Highest pixel above the sky, ADU."""
+    fwhm_px: Floats
+    ellipticity: Floats
+    angle_deg: Floats
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, chosen: Integers | NDArray[np.bool_]) -> StarList:
+        """The chosen stars, in the order given."""
+        return StarList(
+            self.x[chosen], self.y[chosen], self.flux[chosen], self.peak[chosen],
+            self.fwhm_px[chosen], self.ellipticity[chosen], self.angle_deg[chosen],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Star size and shape of a sub: medians over its good stars."""
+
+    fwhm_px: float = NAN
+    ellipticity: float = NAN
+    elongation_deg: float = NAN
+
+
+def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integers, Integers, Floats]:
+    """Local maxima above the sky of the view.
+
+    Returns
+    -------
+    row, column, height
+        View pixels and height above the sky in units of its noise, highest first, at most `most`.
+    """
+    pixels = view.pixels
+    level, noise = fill_gaps(mesh.level), fill_gaps(mesh.sigma)
+    columns = np.arange(pixels.shape[1])
+    found: list[tuple[Integers, Integers, Floats]] = []
+    step = mesh.cell
+    for top in range(0, pixels.shape[0], step):
+        rows = np.arange(top, min(top + step, pixels.shape[0]))
+        middle = np.full(columns.size, rows.mean())
+        sky = bilinear(level, columns, middle, mesh.cell).astype(np.float32)
+        spread = bilinear(noise, columns, middle, mesh.cell).astype(np.float32)
+        strip = pixels[top : top + step]
+        above = np.flatnonzero(strip > sky + np.float32(sigma) * spread)
+        found.append(_maxima(pixels, above // columns.size + top, above % columns.size, sky, spread))
+    row, column, height = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.argsort(-height, kind="stable")[:most]
+    return row[order], column[order], height[order]
+
+
+def _maxima(
+    pixels: Pixels, row: Integers, column: Integers, sky: Pixels, spread: Pixels
+) -> tuple[Integers, Integers, Floats]:
+    """Those of the bright pixels that no neighbour tops; a plateau counts once, at its last pixel."""
+    inner = (row > 0) & (row < pixels.shape[0] - 1) & (column > 0) & (column < pixels.shape[1] - 1)
+    row, column = row[inner], column[inner]
+    value = pixels[row, column]
+    top = np.ones(row.size, dtype=bool)
+    for dj in (-1, 0, 1):
+        for di in (-1, 0, 1):
+            if (dj, di) == (0, 0):
+                continue
+            neighbour = pixels[row + dj, column + di]
+            top &= (value > neighbour) if (dj, di) > (0, 0) else (value >= neighbour)
+    row, column, value = row[top], column[top], value[top]
+    return row, column, ((value - sky[column]) / spread[column]).astype(np.float64)
+
+
+def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, Integers, Integers]:
+    """(n, 2 half + 1, 2 half + 1) pixels about rounded positions (kept inside the frame), and their corners."""
+    side = 2 * half + 1
+    left = np.clip(np.rint(x).astype(int) - half, 0, max(pixels.shape[1] - side, 0))
+    top = np.clip(np.rint(y).astype(int) - half, 0, max(pixels.shape[0] - side, 0))
+    j = top[:, None, None] + np.arange(side)[None, :, None]
+    i = left[:, None, None] + np.arange(side)[None, None, :]
+    return pixels[j, i], left, top
+
+
+def _windowed(
+    stamp: Pixels, x: Floats, y: Floats, sigma_px: Floats
+) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats]]:
+    """Gaussian-weighted flux, centroid shift and second moments of background-free stamps."""
+    side = stamp.shape[1]
+    grid = np.arange(side)
+    dx = grid[None, None, :] - x[:, None, None]
+    dy = grid[None, :, None] - y[:, None, None]
+    weight = np.exp(-0.5 * (dx**2 + dy**2) / sigma_px[:, None, None] ** 2) * stamp
+    total = weight.sum(axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_x = (weight * dx).sum(axis=(1, 2)) / total
+        mean_y = (weight * dy).sum(axis=(1, 2)) / total
+        xx = (weight * dx**2).sum(axis=(1, 2)) / total - mean_x**2
+        yy = (weight * dy**2).sum(axis=(1, 2)) / total - mean_y**2
+        xy = (weight * dx * dy).sum(axis=(1, 2)) / total - mean_x * mean_y
+    return total, mean_x, mean_y, (xx, yy, xy)
+
+
+def centroids(
+    pixels: Pixels, mesh: Mesh, x: Floats, y: Floats, sigma_px: float, rounds: int = 4
+) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats]]:
+    """Windowed centroids (Bertin's XWIN iteration) from starting positions.
+
+    Returns
+    -------
+    x, y, total, moments
+        Centroids in plane pixels (NaN where the window holds no light or the centroid runs away),
+        weighted flux, and weighted second moments (xx, yy, xy).
+    """
+    half = int(np.ceil(3.5 * sigma_px)) + 1
+    raw, left, top = cutouts(pixels, x, y, half)
+    stamp = raw - mesh.at(x, y).astype(np.float32)[:, None, None]
+    cx, cy = x - left, y - top
+    width = np.full(x.size, sigma_px)
+    for _ in range(rounds):
+        total, shift_x, shift_y, moments = _windowed(stamp, cx, cy, width)
+        cx, cy = cx + 2.0 * np.nan_to_num(shift_x), cy + 2.0 * np.nan_to_num(shift_y)
+        cx, cy = np.clip(cx, -half, 3 * half), np.clip(cy, -half, 3 * half)
+    astray = (total <= 0) | (np.hypot(cx + left - x, cy + top - y) > max(2.0, 2.0 * sigma_px))
+    return np.where(astray, np.nan, cx + left), np.where(astray, np.nan, cy + top), total, moments
+
+
+def is_hot(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """True where one pixel (or two in a row or column) holds the light of the 3x3 around the highest pixel.
+
+    The neighbours of a hot pixel average to the sky within their noise; those of a star do not.
+    """
+    around, left, top = cutouts(pixels, x, y, 2)
+    flat = around.reshape(len(around), -1)
+    best = flat.argmax(axis=1)
+    stamp, _, _ = cutouts(pixels, left + best % 5 + 0.0, top + best // 5 + 0.0, 1)
+    stamp = stamp - mesh.at(x, y).astype(np.float32)[:, None, None]
+    peak = stamp.max(axis=(1, 2))
+    total = stamp.sum(axis=(1, 2))
+    second = np.sort(stamp.reshape(len(stamp), 9), axis=1)[:, :-2].sum(axis=1)
+    noise = bilinear(fill_gaps(mesh.sigma), x, y, mesh.cell * mesh.bin) * mesh.bin
+    lone = (peak > MAX_SHARPNESS * total) | (second < np.maximum(0.12 * peak, 0.0) - 1.0 * noise)
+    return np.asarray(lone | (second < 2.5 * noise) & (peak > 8 * noise))
+
+
+def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> StarList:
+    """Stars of a plane, brightest first, at most `most`; hot pixels and cosmic rays left out.
+
+    Parameters
+    ----------
+    plane
+        (h, w) full pixels; `view` and `mesh` belong to it.
+    sigma
+        Height of a local maximum on the view, in units of its noise.
+    """
+    row, column, _ = find_peaks(view, mesh, sigma, 4 * most)
+    x = (column + 0.5) * view.bin - 0.5
+    y = (row + 0.5) * view.bin - 0.5
+    if x.size == 0:
+        return _no_stars()
+    keep = ~is_hot(plane, mesh, x, y)
+    x, y = x[keep], y[keep]
+    if x.size == 0:
+        return _no_stars()
+    sigma_px = _typical_sigma(plane, mesh, x[:60], y[:60])
+    cx, cy, total, moments = centroids(plane, mesh, x, y, sigma_px)
+    peak = cutouts(plane, x, y, 1)[0].max(axis=(1, 2)) - mesh.at(x, y)
+    fwhm, ellipticity, angle = _shape(moments, sigma_px)
+    stars = StarList(cx, cy, 2.0 * total, peak.astype(np.float64), fwhm, ellipticity, angle)
+    good = np.isfinite(cx) & (fwhm > 0.7)
+    stars = stars.take(good)
+    stars = stars.take(np.argsort(-stars.flux, kind="stable"))
+    return stars.take(_unique(stars, 1.5 * sigma_px * FWHM_PER_SIGMA / 2)[:most])
+
+
+def _no_stars() -> StarList:
+    return StarList(*(np.empty(0) for _ in range(7)))
+
+
+def _typical_sigma(plane: Pixels, mesh: Mesh, x: Floats, y: Floats) -> float:
+    """Gaussian width of the brighter stars, found by matching the window to the moments."""
+    sigma = 1.5
+    for _ in range(6):
+        _, _, _, (xx, yy, _) = centroids(plane, mesh, x, y, sigma, rounds=2)
+        measured = 0.5 * (xx + yy)
+        ok = np.isfinite(measured) & (measured > 0.05) & (measured < 0.98 * sigma**2)
+        if ok.sum() < 3:
+            sigma = min(sigma * 1.6, 12.0)
+            continue
+        middle = float(np.median(measured[ok]))
+        new = float(np.clip(np.sqrt(1.0 / (1.0 / middle - 1.0 / sigma**2)), 0.6, 12.0))
+        if abs(new - sigma) < 0.03 * sigma:
+            return new
+        sigma = new if new < 2.0 * sigma else 2.0 * sigma
+    return sigma
+
+
+def _shape(moments: tuple[Floats, Floats, Floats], sigma_px: float) -> tuple[Floats, Floats, Floats]:
+    """FWHM, ellipticity and angle of the stars behind Gaussian-weighted moments.
+
+    For a Gaussian star the weighted covariance W obeys W^-1 = S^-1 + I / sigma^2, S being the star's own.
+    """
+    xx, yy, xy = moments
+    determinant = xx * yy - xy**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b, c = yy / determinant - sigma_px**-2, xx / determinant - sigma_px**-2, -xy / determinant
+        inverse = a * b - c**2
+        # a square pixel adds 1/12 px^2 to each axis of what the optics and the air made
+        sxx, syy, sxy = b / inverse - 1 / 12, a / inverse - 1 / 12, -c / inverse
+        half_sum, half_difference = 0.5 * (sxx + syy), np.hypot(0.5 * (sxx - syy), sxy)
+        major, minor = half_sum + half_difference, half_sum - half_difference
+        ok = (determinant > 0) & (a > 0) & (b > 0) & (inverse > 0) & (minor > 0)
+        fwhm = np.where(ok, FWHM_PER_SIGMA * np.sqrt(np.sqrt(np.abs(major * minor))), 4.0 * sigma_px * FWHM_PER_SIGMA)
+        ellipticity = np.where(ok, 1.0 - np.sqrt(np.abs(minor / major)), np.nan)
+    return fwhm, ellipticity, np.degrees(0.5 * np.arctan2(2 * sxy, sxx - syy))
+
+
+def _unique(stars: StarList, radius_px: float) -> Integers:
+    """Indices that keep only the brightest star within `radius_px` (brightest first)."""
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(np.column_stack((stars.x, stars.y))).query_pairs(radius_px, output_type="ndarray")
+    dropped = np.zeros(len(stars), dtype=bool)
+    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
+        if not dropped[first]:
+            dropped[second] = True
+    return np.flatnonzero(~dropped)
+
+
+def shape_of(stars: StarList, saturation_above_sky: float) -> Shape:
+    """Median size and shape of the bright but unsaturated stars; NaN where fewer than three."""
+    good = np.isfinite(stars.ellipticity) & (stars.peak < 0.8 * saturation_above_sky)
+    chosen = stars.take(np.flatnonzero(good)[:200])
+    if len(chosen) < 3:
+        return Shape()
+    twice = np.radians(2.0 * chosen.angle_deg)
+    mean_x = float(np.mean(chosen.ellipticity * np.cos(twice)))
+    mean_y = float(np.mean(chosen.ellipticity * np.sin(twice)))
+    angle = float(np.degrees(0.5 * np.arctan2(mean_y, mean_x))) if np.hypot(mean_x, mean_y) > 0.03 else NAN
+    return Shape(float(np.median(chosen.fwhm_px)), float(np.median(chosen.ellipticity)), angle)
