@@ -1,0 +1,225 @@
+"""`nsgd dashboard`: the application, the thread that looks at the store, and the entry `run_dashboard`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from zoneinfo import ZoneInfo
+
+from rich.text import Text
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from nsgd.dashboard.canvas import Marker
+from nsgd.dashboard.night import Night
+from nsgd.dashboard.screens import HelpScreen, NightScreen
+from nsgd.dashboard.themes import THEMES
+from nsgd.errors import StoreProblem
+from nsgd.settings import Settings
+
+if TYPE_CHECKING:
+    from nsgd.session.store import Changes, Reader
+
+POLL_S = 0.4
+"""Time between two looks at the store; a look at an unchanged store costs a fraction of a millisecond."""
+
+
+class StoreChanged(Message):
+    """The store holds something new."""
+
+    def __init__(self, changes: Changes, ignored: dict[str, int]) -> None:
+        super().__init__()
+        self.changes = changes
+        self.ignored = ignored
+
+
+class StoreMissing(Message):
+    """The store cannot be read now."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__()
+        self.sentence = sentence
+
+
+class StoreEye(threading.Thread):
+    """Looks at the store and tells the app what changed; it owns the only open reader."""
+
+    def __init__(self, app: App[int], open_reader: Callable[[], Reader]) -> None:
+        super().__init__(name="store-eye", daemon=True)
+        self._app = app
+        self._open_reader = open_reader
+        self._done = threading.Event()
+        self._last = -1
+        self._said = ""
+
+    def close(self) -> None:
+        self._done.set()
+
+    def run(self) -> None:
+        while not self._done.is_set():
+            try:
+                with self._open_reader() as reader:
+                    self._said = ""
+                    self._look(reader)
+            except StoreProblem as problem:
+                self._complain(problem.sentence)
+            self._done.wait(2.0)
+
+    def _look(self, reader: Reader) -> None:
+        seen = None
+        while not self._done.is_set():
+            changes = reader.changes_since(max(self._last, 0))
+            if changes.last != self._last or changes.daemon != seen:
+                self._last, seen = changes.last, changes.daemon
+                self._app.post_message(StoreChanged(changes, reader.ignored()))
+            self._done.wait(POLL_S)
+
+    def _complain(self, sentence: str) -> None:
+        if sentence != self._said:
+            self._said = sentence
+            self._app.post_message(StoreMissing(sentence))
+
+
+class DashboardApp(App[int]):
+    """The dashboard: one night in memory, screens that draw it."""
+
+    CSS_PATH = "dashboard.tcss"
+    TITLE = "nsgd"
+    HORIZONTAL_BREAKPOINTS = [(0, "-phone"), (62, "-normal"), (110, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-mid"), (36, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("colon", "command_palette", "Commands", show=False),
+        Binding("T", "next_theme", "Colours", show=False),
+        Binding("m", "next_marker", "Graph dots", show=False),
+    ]
+
+    def __init__(
+        self,
+        open_reader: Callable[[], Reader],
+        send: Callable[[str, dict[str, object]], None] | None,
+        settings: Settings,
+        zone: ZoneInfo | None = None,
+        marker: Marker = Marker.BRAILLE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.night = Night(settings.limits)
+        self.zone = zone
+        self.marker = marker
+        self.clock = clock
+        self.frozen = False
+        self.store_sentence = "Reading the store ..."
+        self._send = send
+        self._eye = StoreEye(self, open_reader)
+        # Nothing moves here but data, and over SSH every frame costs.
+        self.animation_level = "none"
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = "nsgd-dark"
+
+    def get_default_screen(self) -> NightScreen:
+        return NightScreen()
+
+    def on_mount(self) -> None:
+        self._eye.start()
+        self.set_interval(1.0, self._tick)
+
+    def on_unmount(self) -> None:
+        self._eye.close()
+
+    def _tick(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, NightScreen):
+                screen.tick()
+
+    def on_store_changed(self, message: StoreChanged) -> None:
+        self.night.ignored = message.ignored
+        touched = self.night.merge(message.changes)
+        for screen in self.screen_stack:
+            if isinstance(screen, NightScreen):
+                screen.night_changed(touched)
+
+    def on_store_missing(self, message: StoreMissing) -> None:
+        self.store_sentence = message.sentence
+        for screen in self.screen_stack:
+            if isinstance(screen, NightScreen):
+                screen.store_missing(message.sentence)
+
+    def ask(self, kind: str, said: str, **args: object) -> None:
+        """Leave a request for the daemon and tell the user what was asked."""
+        if self._send is None:
+            self.say("This dashboard only looks (--read-only).")
+            return
+        try:
+            self._send(kind, args)
+        except StoreProblem as problem:
+            self.say(problem.sentence, severity="error")
+            return
+        waiting = "" if self.night.daemon_lives(self.clock()) else " It waits until nsgd run or nsgd apply."
+        self.say(said + waiting)
+
+    def say(self, text: str, severity: str = "information") -> None:
+        self.notify(Text(text).plain, severity=severity, timeout=4, markup=False)  # type: ignore[arg-type]
+
+    def action_help(self) -> None:
+        self.push_screen(HelpScreen())
+
+    def action_next_theme(self) -> None:
+        names = [theme.name for theme in THEMES]
+        here = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(here + 1) % len(names)]
+
+    def action_next_marker(self) -> None:
+        markers = list(Marker)
+        self.marker = markers[(markers.index(self.marker) + 1) % len(markers)]
+        for screen in self.screen_stack:
+            if isinstance(screen, NightScreen):
+                screen.set_marker(self.marker)
+
+
+def run_dashboard(
+    store_folder: Path,
+    *,
+    settings: Settings | None = None,
+    zone: ZoneInfo | None = None,
+    marker: str = "braille",
+    theme: str = "",
+    read_only: bool = False,
+) -> int:
+    """Show the store of `store_folder` until the user quits; the daemon is never touched.
+
+    Parameters
+    ----------
+    store_folder
+        Folder of the store; it need not exist yet.
+    settings
+        Cut-offs of series that have none of their own.
+    zone
+        Time zone of the clock axis; None = the system's.
+    marker
+        How graphs are drawn: braille, block or ascii.
+    theme
+        A theme's name; "" chooses by the terminal's number of colours.
+    read_only
+        Refuse every request.
+    """
+    from nsgd.session.store import Reader, add_request
+
+    def send(kind: str, args: dict[str, object]) -> None:
+        add_request(store_folder, kind, args, time.time())
+
+    app = DashboardApp(
+        lambda: Reader.open(store_folder),
+        None if read_only else send,
+        settings or Settings(),
+        zone,
+        Marker(marker),
+    )
+    app.theme = theme or ("nsgd-16" if app.console.color_system == "standard" else "nsgd-dark")
+    return app.run() or 0

@@ -1,0 +1,130 @@
+"""The first line of every screen: state word, glyph, number, age; loud when it is old."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from nsgd.dashboard.inert import inert
+from nsgd.dashboard.night import Night, View
+from nsgd.records import NAN, SkyState
+
+
+class Tone(StrEnum):
+    """How loud a state is; the theme gives each a colour."""
+
+    GOOD = "good"
+    WARN = "warn"
+    ALERT = "alert"
+    QUIET = "quiet"
+
+
+_LOOKS: dict[str, tuple[str, str, Tone]] = {
+    SkyState.CLEAR: ("●", "o", Tone.GOOD),
+    SkyState.THINNING: ("◐", "!", Tone.WARN),
+    SkyState.CLOUDY: ("✖", "X", Tone.ALERT),
+    SkyState.OBSTRUCTED: ("◪", "X", Tone.ALERT),
+    SkyState.DEW: ("◍", "!", Tone.ALERT),
+    SkyState.NO_STARS: ("✖", "X", Tone.ALERT),
+    SkyState.LEARNING: ("…", ".", Tone.QUIET),
+    SkyState.NO_DATA: ("■", "#", Tone.QUIET),
+    SkyState.UNKNOWN: ("?", "?", Tone.QUIET),
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the first line says."""
+
+    word: str
+    glyph: str
+    plain: str
+    tone: Tone
+    transmission: float = NAN
+    filter_name: str = ""
+    kept: int = 0
+    subs: int = 0
+    age_s: float = NAN
+    note: str = ""
+    """What is wrong with the figures ("STALE", "DAEMON DOWN"); "" where they are fresh."""
+
+
+def age(seconds: float) -> str:
+    """ "42 s", "3 min", "2 h 05", "3 days"."""
+    if not np.isfinite(seconds):
+        return ""
+    whole = max(0, int(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 5400:
+        return f"{whole // 60} min"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d}"
+    return f"{whole // 86400} days"
+
+
+def headline(night: Night, view: View | None, now_utc_s: float) -> Headline:
+    """What the sky does as far as the newest sub tells, and how old that is."""
+    newest = night.newest()
+    daemon_word = daemon_note(night, now_utc_s)
+    if newest is None or view is None:
+        return Headline("NO SUBS YET", "■", "#", Tone.QUIET, note=daemon_word)
+    word, transmission = sky_word(night, view)
+    glyph, plain, tone = _LOOKS[word]
+    age_s = now_utc_s - newest.arrived_utc_s
+    note = daemon_word or ("STALE" if age_s > stale_after_s(view) else "")
+    kept = view.kept()
+    name = inert(view.series.filter_name, 12)
+    if note:
+        glyph, plain, tone = "■", "#", Tone.QUIET
+    return Headline(word.upper(), glyph, plain, tone, transmission, name, kept.kept, kept.subs, age_s, note)
+
+
+def sky_word(night: Night, view: View) -> tuple[SkyState, float]:
+    """Sky state and clear-sky transmission of the newest sub of a view."""
+    if not view.shown.size:
+        return SkyState.UNKNOWN, NAN
+    last = int(view.shown[-1])
+    transmission = float(view.verdicts.transmission_clear[last])
+    if view.verdicts.failed[last]:
+        return SkyState.NO_STARS, NAN
+    if view.verdicts.learning[last]:
+        return SkyState.LEARNING, transmission
+    if not np.isfinite(transmission):
+        return SkyState.UNKNOWN, NAN
+    if transmission >= 0.9:
+        return SkyState.CLEAR, transmission
+    return (SkyState.THINNING if transmission >= 0.75 else SkyState.CLOUDY), transmission
+
+
+def daemon_note(night: Night, now_utc_s: float) -> str:
+    """ "DAEMON DOWN" where nobody measures, "" where it lives."""
+    if night.daemon is None:
+        return "NO DAEMON"
+    return "DAEMON DOWN" if now_utc_s - night.daemon.last_progress_utc_s > 120 else ""
+
+
+def stale_after_s(view: View) -> float:
+    """Age from which the newest sub is old: three cadences and two minutes, at least 15 minutes."""
+    times = view.time_utc_s[-20:]
+    cadence_s = float(np.median(np.diff(times))) if times.size > 2 else 0.0
+    return max(3.0 * cadence_s + 120.0, 900.0)
+
+
+def say(line: Headline, width: int, *, plain: bool = False) -> str:
+    """The headline in at most `width` cells: the least important parts go first."""
+    glyph = line.plain if plain else line.glyph
+    old = age(line.age_s)
+    parts = [
+        (0, f"{glyph} {line.note or line.word}"),
+        (4, f"was {line.word}" if line.note and line.subs else ""),
+        (2, f"T {line.transmission:.2f}" if np.isfinite(line.transmission) else ""),
+        (3, f"{line.filter_name} {line.kept}/{line.subs}" if line.subs else ""),
+        (1, f"{old} ago" if old else ""),
+    ]
+    kept = [(rank, text) for rank, text in parts if text]
+    while len(kept) > 1 and sum(len(text) + 2 for _, text in kept) > width:
+        kept.remove(max(kept))
+    return "  ".join(text for _, text in kept)[:width]

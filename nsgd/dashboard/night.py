@@ -1,0 +1,176 @@
+"""What the dashboard knows of the store: series, subs and alerts in memory, kept up to date by changes.
+
+No widget and no clock here: `Night` merges what `Reader.changes_since` tells, `View` is one series as the
+screens show it (judged, in time order), `Kept` counts what a set of cut-offs would keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsgd.records import Floats, SeriesRow, SubRow
+from nsgd.session.judge import Columns, Verdicts, judge
+from nsgd.settings import Limits
+
+if TYPE_CHECKING:
+    from nsgd.session.store import AlertRow, Changes, DaemonStatus
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one set of cut-offs keeps of the subs it was counted over."""
+
+    subs: int
+    kept: int
+    taken_s: float
+    """Exposure of all subs."""
+    effective_s: float
+    """Exposure of the kept ones, each counted by its weight per exposure relative to the best sub."""
+
+    def sentence(self) -> str:
+        return f"{self.kept} of {self.subs} kept, {hours(self.effective_s)} effective of {hours(self.taken_s)}"
+
+
+def hours(seconds: float) -> str:
+    """Exposure time as people say it: "42 min", "3.1 h"."""
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One series as the screens show it: rows in time order with their verdicts."""
+
+    series: SeriesRow
+    rows: Sequence[SubRow]
+    verdicts: Verdicts
+    shown: Ints
+    """Row numbers of the session that is looked at, in time order."""
+    session: str
+    """Night shown, "" for all nights."""
+    sessions: tuple[str, ...]
+
+    @property
+    def time_utc_s(self) -> Floats:
+        return self.verdicts.columns.floats("order_utc_s")[self.shown]
+
+    def column(self, name: str) -> Floats:
+        """Figures of the shown subs: one column of rows or verdicts by name, NaN where missing."""
+        if name in ("transmission", "transmission_err", "transmission_clear", "weight", "weight_of_best"):
+            return np.asarray(getattr(self.verdicts, name), dtype=float)[self.shown]
+        return np.array([_figure(self.rows[i], name) for i in self.shown], dtype=float)
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """True where a shown sub is rejected or failed."""
+        return ~self.verdicts.ok[self.shown]
+
+    def judged(self, limits: Limits) -> Verdicts:
+        """The same series under other cut-offs than those in force."""
+        return judge(self.verdicts.columns, replace(self.series, limits={}), limits)
+
+    def kept(self, limits: Limits | None = None) -> Kept:
+        """Count what the cut-offs in force, or other ones, keep of the shown subs."""
+        verdicts = self.verdicts if limits is None else self.judged(limits)
+        ok = verdicts.ok[self.shown]
+        exposure_s = np.nan_to_num(verdicts.columns.floats("exposure_s")[self.shown])
+        worth = np.clip(np.nan_to_num(verdicts.weight_of_best[self.shown]), 0.0, None)
+        return Kept(ok.size, int(ok.sum()), float(exposure_s.sum()), float((exposure_s * worth)[ok].sum()))
+
+
+def _figure(row: SubRow, name: str) -> float:
+    """One scalar of a row; NaN where the sub has none."""
+    relation = row.relation
+    values = {
+        "fwhm_px": row.fwhm_px,
+        "ellipticity": row.ellipticity,
+        "stars": float(row.stars_matched),
+        "sky_adu": float(np.mean(row.sky_adu)) if row.sky_adu else np.nan,
+        "noise_adu": float(np.mean(row.noise_adu)) if row.noise_adu else np.nan,
+        "scale": float(np.mean(relation.scale)) if relation and relation.scale else np.nan,
+        "gradient_rms_adu": relation.gradient_rms_adu if relation else np.nan,
+    }
+    return values[name]
+
+
+def limits_of(series: SeriesRow, defaults: Limits) -> Limits:
+    """The cut-offs in force for a series."""
+    return defaults.model_copy(update=dict(series.limits)) if series.limits else defaults
+
+
+@dataclass
+class Night:
+    """Everything read from the store so far."""
+
+    limits: Limits = field(default_factory=Limits)
+    last_change: int = 0
+    series: dict[int, SeriesRow] = field(default_factory=dict)
+    subs: dict[int, SubRow] = field(default_factory=dict)
+    alerts: dict[int, AlertRow] = field(default_factory=dict)
+    daemon: DaemonStatus | None = None
+    ignored: dict[str, int] = field(default_factory=dict)
+    _order: dict[int, list[int]] = field(default_factory=dict)
+    """Per series: its subs in time order."""
+    _stale: set[int] = field(default_factory=set)
+    """Series whose order must be made anew."""
+
+    def merge(self, changes: Changes) -> set[int]:
+        """Take in what changed; returns the series that look different now."""
+        touched = {row.series_id for row in changes.series}
+        for row in changes.series:
+            self.series[row.series_id] = row
+        for sub in changes.subs:
+            old = self.subs.get(sub.sub_id)
+            if old is not None and old.series_id != sub.series_id:
+                self._stale.add(old.series_id)
+                touched.add(old.series_id)
+            self.subs[sub.sub_id] = sub
+            self._stale.add(sub.series_id)
+            touched.add(sub.series_id)
+        for alert in changes.alerts:
+            self.alerts[alert.alert_id] = alert
+        self.daemon = changes.daemon
+        self.last_change = max(self.last_change, changes.last)
+        return touched
+
+    def rows(self, series_id: int) -> list[SubRow]:
+        """Subs of one series (0 = failed before their series was known) in time order."""
+        if self._stale:
+            self._sort()
+        return [self.subs[sub_id] for sub_id in self._order.get(series_id, ())]
+
+    def _sort(self) -> None:
+        groups: dict[int, list[SubRow]] = {series_id: [] for series_id in self._stale}
+        for row in self.subs.values():
+            if row.series_id in groups:
+                groups[row.series_id].append(row)
+        for series_id, rows in groups.items():
+            rows.sort(key=lambda row: (row.order_utc_s, row.path, row.sub_id))
+            self._order[series_id] = [row.sub_id for row in rows]
+        self._stale.clear()
+
+    def daemon_lives(self, now_utc_s: float) -> bool:
+        """True where a daemon made progress in the last two minutes."""
+        return self.daemon is not None and now_utc_s - self.daemon.last_progress_utc_s < 120
+
+    def newest(self) -> SubRow | None:
+        """The sub that arrived last."""
+        return max(self.subs.values(), key=lambda row: (row.arrived_utc_s, row.sub_id), default=None)
+
+    def view(self, series_id: int, session: str | None = None) -> View | None:
+        """One series judged; `session` None = its newest night, "" = all nights."""
+        series = self.series.get(series_id)
+        if series is None:
+            return None
+        rows = self.rows(series_id)
+        verdicts = judge(Columns.from_rows(rows), series, self.limits)
+        sessions = tuple(sorted({row.session for row in rows}))
+        night = sessions[-1] if session is None and sessions else (session or "")
+        shown = [i for i, row in enumerate(rows) if not night or row.session == night]
+        return View(series, rows, verdicts, np.array(shown, dtype=np.int64), night, sessions)

@@ -1,0 +1,554 @@
+"""The night at a glance: state, series, graphs, subs; and the small screens over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Footer, Input, OptionList, Static
+
+from nsgd.dashboard import figures
+from nsgd.dashboard.canvas import Marker
+from nsgd.dashboard.graphs import Graph
+from nsgd.dashboard.headline import headline, say
+from nsgd.dashboard.inert import inert
+from nsgd.dashboard.night import View, hours, limits_of
+from nsgd.dashboard.table import SubTable
+from nsgd.records import NAN, SubRow
+from nsgd.settings import Limits
+
+if TYPE_CHECKING:
+    from nsgd.dashboard.app import DashboardApp
+
+Ints = NDArray[np.int64]
+
+GRAPH_KEYS = tuple(enumerate(figures.GRAPHS.items(), start=1))
+SORTS = ("time", "transmission", "weight", "fwhm_px", "stars", "sky_adu")
+
+HELP = """\
+nsgd shows what the daemon measures. Closing this never stops it.
+
+ Look      1 2 3 4 5  transmission, weight, FWHM, stars, sky
+           [ ]  series     { }  night     n  one night or all
+           + -  zoom in time around the cursor     0  all of it
+           p  freeze the display     w  more columns
+ Move      up down k j, page up/down, g first, G last, left right h l
+           /  filter (word, !word, ok, rejected, failed)   f  jump to a sub
+           o  sort the table    enter  everything about one sub
+ Decide    x  reject or accept     z  undo     r  make reference
+           t  move the cut-offs and see what they would keep
+           b  choose the reference by blinking the subs
+ Alerts    a  acknowledge     s  snooze
+ Screen    T  colours (dark, light, red, 16)     m  braille, blocks, ASCII
+           c  copy the path     ctrl+p or :  every command     esc  back
+
+ ● in the stack   × rejected   ! not measured   ✎ decided by you
+ T is the transmission against clear sky with the expected extinction
+ taken out; W the weight per exposure against the best sub.
+"""
+
+
+class NightScreen(Screen[None]):
+    """One series of the night."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "flip", "Reject"),
+        Binding("t", "limits", "Cut-offs"),
+        Binding("left_square_bracket", "series(-1)", "Series", key_display="[ ]", show=False),
+        Binding("right_square_bracket", "series(1)", "Next series", show=False),
+        Binding("left_curly_bracket", "session(-1)", "Night before", show=False),
+        Binding("right_curly_bracket", "session(1)", "Next night", show=False),
+        Binding("n", "all_nights", "All nights", show=False),
+        *[Binding(str(key), f"graph('{name}')", title, show=False) for key, (name, title) in GRAPH_KEYS],
+        Binding("left,h", "step(-1)", "Sub before", show=False),
+        Binding("right,l", "step(1)", "Next sub", show=False),
+        Binding("z", "undo", "Undo", show=False),
+        Binding("r", "reference", "Make reference", show=False),
+        Binding("a", "acknowledge", "Acknowledge", show=False),
+        Binding("s", "snooze", "Snooze", show=False),
+        Binding("p", "freeze", "Freeze", show=False),
+        Binding("w", "wide", "More columns", show=False),
+        Binding("o", "sort", "Sort", show=False),
+        Binding("slash", "filter", "Filter", show=False),
+        Binding("f", "jump", "Jump", show=False),
+        Binding("c", "copy", "Copy path", show=False),
+        Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", show=False),
+        Binding("minus", "zoom(2.0)", "Zoom out", show=False),
+        Binding("0", "zoom(0.0)", "All night", show=False),
+        Binding("escape", "back", "Back", show=False),
+    ]  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__(id="night")
+        self.view: View | None = None
+        self._series_id = 0
+        self._session: str | None = None
+        self._what_if: Limits | None = None
+        self._main = "transmission"
+        self._sort = "time"
+        self._filter = ""
+        self._prompt = ""
+        self._span_s = 0.0
+        self._done: list[int] = []
+
+    @property
+    def board(self) -> DashboardApp:
+        return cast("DashboardApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        plain = self.board.marker is Marker.ASCII
+        yield Static(id="state", markup=False)
+        yield Static(id="tabs", markup=False)
+        with Container(id="body"):
+            with Vertical(id="graphs"):
+                with Horizontal(id="pair"):
+                    yield Graph("main")
+                    yield Graph("second")
+                with Horizontal(id="trio"):
+                    for name in ("fwhm_px", "stars", "sky_adu"):
+                        yield Graph(name)
+            yield SubTable("table", self.board.zone, plain=plain)
+        yield Static(id="teach", markup=False)
+        yield Static(id="counts", markup=False)
+        yield Static(id="detail", markup=False)
+        yield Input(id="prompt", compact=True)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one(SubTable).focus()
+        self.set_marker(self.board.marker)
+        self.store_missing(self.board.store_sentence)
+
+    # --- data ------------------------------------------------------------------------------------
+
+    def night_changed(self, touched: set[int]) -> None:
+        """Show what is new; nothing is drawn while the display is frozen."""
+        if self.board.frozen:
+            self.tick()
+            return
+        newest = self.board.night.newest()
+        if newest is not None and self._series_id not in self.board.night.series:
+            self._series_id = newest.series_id or next(iter(self.board.night.series), 0)
+        if self.view is None or self._series_id in touched:
+            self.rebuild()
+        self.tick()
+        self._draw_tabs()
+
+    def store_missing(self, sentence: str) -> None:
+        if self.view is None:
+            self.add_class("empty")
+            self.query_one("#teach", Static).update(Text(inert(sentence, 400)))
+
+    def rebuild(self) -> None:
+        """Judge the series anew and draw everything."""
+        night = self.board.night
+        self.view = night.view(self._series_id, self._session)
+        if self.view is None or not self.view.rows:
+            self._teach()
+            return
+        self.remove_class("empty")
+        self.query_one(SubTable).show(self.view, self._lines(self.view))
+        self._draw_graphs()
+        self._draw_tabs()
+        self.tick()
+
+    def _teach(self) -> None:
+        """What an empty store is waiting for."""
+        night = self.board.night
+        self.add_class("empty")
+        ignored = ", ".join(f"{count} {inert(kind, 20)}" for kind, count in sorted(night.ignored.items()))
+        folders = [inert(str(name), 60) for name in getattr(night.daemon, "folders", ())]
+        where = ", ".join(folders) or "the capture folder"
+        text = f"Waiting for the first light frame in {where}."
+        if night.daemon is None:
+            text = "No subs yet, and no daemon measures.\n\nStart it in another terminal:  nsgd run FOLDER"
+        if ignored:
+            text += f"\n\nIgnored so far: {ignored}."
+        self.query_one("#teach", Static).update(Text(text))
+
+    def tick(self) -> None:
+        """Bring the age in the first line up to date."""
+        widget = self.query_one("#state", Static)
+        line = headline(self.board.night, self.view, self.board.clock())
+        plain = self.board.marker is Marker.ASCII
+        text = say(line, max(self.size.width - 2, 10), plain=plain)
+        if self.board.frozen:
+            text = f"FROZEN {text}"
+        if text != getattr(self, "_state_text", None):
+            self._state_text = text
+            widget.set_classes(line.tone.value)
+            widget.update(Text(text))
+
+    def _lines(self, view: View) -> Ints:
+        """Rows of the table: shown subs that pass the filter, sorted."""
+        lines = view.shown
+        if self._filter:
+            keep = [self._passes(view, int(i)) for i in lines]
+            lines = lines[np.array(keep, dtype=bool)]
+        if self._sort == "time" or not lines.size:
+            return lines
+        values = view.column(self._sort)[np.isin(view.shown, lines)]
+        return lines[np.argsort(values, kind="stable")]
+
+    def _passes(self, view: View, at: int) -> bool:
+        word = self._filter.lower()
+        wanted = not word.startswith("!")
+        verdict = view.verdicts.row(at)
+        text = " ".join((view.rows[at].path, verdict.status.value, *verdict.reasons)).lower()
+        return (word.lstrip("!") in text) == wanted
+
+    # --- drawing ---------------------------------------------------------------------------------
+
+    def _draw_graphs(self) -> None:
+        view = self.view
+        if view is None:
+            return
+        if self._what_if is not None:
+            view = replace(view, verdicts=view.judged(self._what_if))
+        second = "weight" if self._main != "weight" else "transmission"
+        for graph in self.query(Graph):
+            name = {"main": self._main, "second": second}.get(str(graph.id), str(graph.id))
+            drawn = figures.figure(view, name, self.board.zone)
+            graph.figure = replace(drawn, cursor_x=self._cursor_x(), x_range=self._x_range())
+        self._draw_counts()
+
+    def _cursor_x(self) -> float:
+        row = self.query_one(SubTable).row
+        if row is None or self.view is None:
+            return NAN
+        if not figures.by_number(self.view):
+            return row.order_utc_s
+        place = [i for i, at in enumerate(self.view.shown) if self.view.rows[int(at)].sub_id == row.sub_id]
+        return float(place[0] + 1) if place else NAN
+
+    def _x_range(self) -> tuple[float, float] | None:
+        centre = self._cursor_x()
+        if not self._span_s or not np.isfinite(centre):
+            return None
+        return centre - self._span_s / 2, centre + self._span_s / 2
+
+    def _draw_tabs(self) -> None:
+        night = self.board.night
+        names = Text()
+        ids = sorted(night.series)
+        if self.size.width < 62 and self._series_id in ids:
+            names.append(f"{ids.index(self._series_id) + 1}/{len(ids)} {self._series_name(self._series_id)}")
+        else:
+            for series_id in ids:
+                style = "reverse bold" if series_id == self._series_id else ""
+                names.append(f" {self._series_name(series_id)} ", style)
+                names.append(" ")
+        if self.view is not None:
+            names.append(f" {self.view.session or 'all nights'}", "dim")
+        self.query_one("#tabs", Static).update(names)
+
+    def _series_name(self, series_id: int) -> str:
+        series = self.board.night.series[series_id]
+        name = f"{inert(series.object_name, 20) or 'no name'} {inert(series.filter_name, 10)}"
+        return name.strip()
+
+    def _draw_counts(self) -> None:
+        if self.view is None:
+            return
+        kept = self.view.kept(self._what_if)
+        text = f"{kept.kept}/{kept.subs} kept  {hours(kept.effective_s)} effective of {hours(kept.taken_s)}"
+        if self._filter:
+            text += f"  filter: {inert(self._filter, 20)}"
+        if self._sort != "time":
+            text += f"  sorted by {self._sort}"
+        self.query_one("#counts", Static).update(Text(text))
+
+    def on_sub_table_moved(self) -> None:
+        self._draw_detail()
+        cursor_x = self._cursor_x()
+        for graph in self.query(Graph):
+            graph.point_at(cursor_x)
+
+    def _draw_detail(self) -> None:
+        row = self.query_one(SubTable).row
+        if row is None or self.view is None:
+            return
+        verdict = self.view.verdicts.of(row.sub_id)
+        said = "; ".join(inert(reason, 200) for reason in verdict.reasons) or "in the stack"
+        text = Text(f"{inert(row.path.rsplit('/', 1)[-1], 60)}  ", "bold")
+        text.append(said, "")
+        if row.order_flag:
+            text.append(f"  time: {inert(row.order_flag, 60)}", "dim")
+        self.query_one("#detail", Static).update(text)
+
+    def set_marker(self, marker: Marker) -> None:
+        for graph in self.query(Graph):
+            graph.marker = marker
+        table = self.query_one(SubTable)
+        table.plain = marker is Marker.ASCII
+        table.refresh()
+        self._state_text = ""
+        self.tick()
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        self.tick()
+        self._draw_tabs()
+
+    def action_series(self, by: int) -> None:
+        ids = sorted(self.board.night.series)
+        if not ids:
+            return
+        here = ids.index(self._series_id) if self._series_id in ids else 0
+        self._series_id = ids[(here + by) % len(ids)]
+        self._session = None
+        self._span_s = 0.0
+        self.rebuild()
+
+    def action_session(self, by: int) -> None:
+        if self.view is None or not self.view.sessions:
+            return
+        nights = self.view.sessions
+        here = nights.index(self.view.session) if self.view.session in nights else len(nights) - 1
+        self._session = nights[max(0, min(here + by, len(nights) - 1))]
+        self.rebuild()
+
+    def action_all_nights(self) -> None:
+        self._session = None if self._session == "" else ""
+        self.rebuild()
+
+    def action_graph(self, name: str) -> None:
+        self._main = name
+        self._draw_graphs()
+
+    def action_step(self, by: int) -> None:
+        self.query_one(SubTable).cursor += by
+
+    def action_zoom(self, factor: float) -> None:
+        if self.view is None or not self.view.shown.size:
+            return
+        times = self.view.time_utc_s
+        whole = float(times.max() - times.min()) if not figures.by_number(self.view) else float(times.size)
+        span = (self._span_s or whole) * factor
+        self._span_s = span if 0 < span < whole else 0.0
+        self._draw_graphs()
+
+    def action_freeze(self) -> None:
+        self.board.frozen = not self.board.frozen
+        if not self.board.frozen:
+            self.rebuild()
+        self.tick()
+
+    def action_wide(self) -> None:
+        table = self.query_one(SubTable)
+        table.wide = not table.wide
+        table.refresh()
+
+    def action_sort(self) -> None:
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self.rebuild()
+
+    def action_filter(self) -> None:
+        self._open_prompt("filter", self._filter, "filter: word, !word, ok, rejected, failed")
+
+    def action_jump(self) -> None:
+        self._open_prompt("jump", "", "jump to: part of a file name, or the number of a sub")
+
+    def _open_prompt(self, kind: str, value: str, hint: str) -> None:
+        prompt = self.query_one("#prompt", Input)
+        self._prompt = kind
+        prompt.value, prompt.placeholder = value, hint
+        prompt.add_class("open")
+        prompt.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self._close_prompt()
+        if self._prompt == "filter":
+            self._filter = event.value.strip()
+            self.rebuild()
+        elif event.value.strip():
+            self._jump_to(event.value.strip())
+
+    def _close_prompt(self) -> None:
+        self.query_one("#prompt", Input).remove_class("open")
+        self.query_one(SubTable).focus()
+
+    def _jump_to(self, wanted: str) -> None:
+        if self.view is None:
+            return
+        table = self.query_one(SubTable)
+        rows = [self.view.rows[int(i)] for i in self.view.shown]
+        if wanted.isdigit() and 1 <= int(wanted) <= len(rows) and table.select(rows[int(wanted) - 1].sub_id):
+            return
+        found = next((row for row in rows if wanted.lower() in row.path.lower()), None)
+        if found is None or not table.select(found.sub_id):
+            self.board.say(f"No sub here is called {inert(wanted, 40)}.")
+
+    def action_back(self) -> None:
+        if self.query_one("#prompt", Input).has_class("open"):
+            self._close_prompt()
+        elif self._filter:
+            self._filter = ""
+            self.rebuild()
+
+    def action_copy(self) -> None:
+        row = self.query_one(SubTable).row
+        if row is not None:
+            self.app.copy_to_clipboard(row.path)
+            self.board.say(f"Copied {inert(row.path, 100)}")
+
+    # --- deciding --------------------------------------------------------------------------------
+
+    def _current(self) -> tuple[SubRow, str] | None:
+        row = self.query_one(SubTable).row
+        return (row, inert(row.path.rsplit("/", 1)[-1], 40)) if row is not None else None
+
+    def action_flip(self) -> None:
+        current = self._current()
+        if current is None or self.view is None:
+            return
+        row, name = current
+        kind = "reject" if self.view.verdicts.of(row.sub_id).status == "ok" else "accept"
+        self._done.append(row.sub_id)
+        self.board.ask(kind, f"Asked to {kind} {name}; z undoes it.", sub_id=row.sub_id)
+
+    def action_undo(self) -> None:
+        current = self._current()
+        sub_id = self._done.pop() if self._done else (current[0].sub_id if current else 0)
+        if sub_id:
+            name = inert(self.board.night.subs[sub_id].path.rsplit("/", 1)[-1], 40)
+            self.board.ask("undo", f"Asked to take back the decision on {name}.", sub_id=sub_id)
+
+    def action_reference(self) -> None:
+        current = self._current()
+        if current is not None:
+            row, name = current
+            self.board.ask(
+                "reference", f"Asked to make {name} the reference.", sub_id=row.sub_id, series_id=row.series_id
+            )
+
+    def action_acknowledge(self) -> None:
+        self.board.ask("ack", "Acknowledged: this event is not repeated.")
+
+    def action_snooze(self) -> None:
+        def chosen(minutes: int | None) -> None:
+            if minutes:
+                self.board.ask("snooze", f"No messages for {minutes} minutes.", minutes=minutes)
+
+        self.app.push_screen(
+            ChoiceScreen("No messages for", {"30 minutes": 30, "1 hour": 60, "2 hours": 120, "8 hours": 480}), chosen
+        )
+
+    def action_limits(self) -> None:
+        if self.view is None:
+            return
+        limits = limits_of(self.view.series, self.board.night.limits)
+        series_id = self.view.series.series_id
+
+        def done(chosen: Limits | None) -> None:
+            self._what_if = None
+            self._draw_graphs()
+            if chosen is not None and chosen != limits:
+                values = chosen.model_dump()
+                self.board.ask("limits", "Asked for the new cut-offs.", series_id=series_id, limits=values)
+
+        self.app.push_screen(LimitsScreen(self, limits), done)
+
+    def preview(self, limits: Limits) -> str:
+        """Draw the cut-offs as they would be; returns what they would keep."""
+        self._what_if = limits
+        self._draw_graphs()
+        return self.view.kept(limits).sentence() if self.view is not None else ""
+
+
+class HelpScreen(ModalScreen[None]):
+    """Every key on one page."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "dismiss", "Back")]
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Static(Text(HELP), markup=False)
+
+
+class ChoiceScreen(ModalScreen[int]):
+    """Pick one of a few numbers by its words."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "Back")]
+
+    def __init__(self, title: str, choices: dict[str, int]) -> None:
+        super().__init__()
+        self._title = title
+        self._choices = choices
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Text(self._title), markup=False)
+            yield OptionList(*[Text(words) for words in self._choices])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(list(self._choices.values())[event.option_index])
+
+
+KNOBS: dict[str, tuple[str, float, float, float]] = {
+    "transmission": ("transmission below", 0.01, 0.0, 1.0),
+    "weight": ("weight below", 0.01, 0.0, 1.0),
+    "fwhm_px": ("FWHM above (0 = off)", 0.1, 0.0, 100.0),
+    "ellipticity": ("ellipticity above (1 = off)", 0.01, 0.0, 1.0),
+}
+
+
+class LimitsScreen(ModalScreen[Limits]):
+    """Move the cut-offs and see at once what they would keep; enter asks for them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h,minus", "change(-1)", "Less"),
+        Binding("right,l,plus", "change(1)", "More"),
+        Binding("shift+left,H", "change(-5)", show=False),
+        Binding("shift+right,L", "change(5)", show=False),
+        Binding("up,k,shift+tab", "pick(-1)", show=False),
+        Binding("down,j,tab", "pick(1)", "Next"),
+        Binding("enter", "apply", "Apply"),
+        Binding("escape,q,t", "dismiss", "Leave as it was"),
+    ]
+
+    def __init__(self, night: NightScreen, limits: Limits) -> None:
+        super().__init__()
+        self._night = night
+        self._limits = limits
+        self._at = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="limits", markup=False)
+
+    def on_mount(self) -> None:
+        self._draw()
+
+    def action_pick(self, by: int) -> None:
+        self._at = (self._at + by) % len(KNOBS)
+        self._draw()
+
+    def action_change(self, by: int) -> None:
+        name = list(KNOBS)[self._at]
+        _, step, low, high = KNOBS[name]
+        value = round(min(max(getattr(self._limits, name) + by * step, low), high), 4)
+        self._limits = self._limits.model_copy(update={name: value})
+        self._draw()
+
+    def action_apply(self) -> None:
+        self.dismiss(self._limits)
+
+    def _draw(self) -> None:
+        kept = self._night.preview(self._limits)
+        text = Text("Reject subs with\n")
+        for place, (name, (words, *_)) in enumerate(KNOBS.items()):
+            chosen = place == self._at
+            text.append(
+                f"{'>' if chosen else ' '} {words:28}{getattr(self._limits, name):7.2f}\n", "bold" if chosen else ""
+            )
+        text.append(f"{kept}\n", "bold")
+        text.append("left right change  up down choose  enter apply  esc leave", "dim")
+        self.query_one("#limits", Static).update(text)

@@ -1,0 +1,143 @@
+"""The dashboard on real stores, driven by keys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from nights import START_UTC_S, alive, night_store, series, sub
+from textual.widgets import Static
+
+from nsgd.dashboard.app import DashboardApp
+from nsgd.dashboard.table import SubTable
+from nsgd.session.store import Reader, Store, SubCommit, add_request
+from nsgd.settings import Settings
+
+WIDTHS = (30, 46, 80, 160)
+
+
+class Clock:
+    """Time that stands until it is moved."""
+
+    def __init__(self, utc_s: float) -> None:
+        self.utc_s = utc_s
+
+    def __call__(self) -> float:
+        return self.utc_s
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[tuple[Store, Clock]]:
+    store, last_utc_s = night_store(tmp_path / "store")
+    yield store, Clock(last_utc_s + 42)
+    store.close()
+
+
+def board(folder: Path, clock: Callable[[], float]) -> DashboardApp:
+    def send(kind: str, args: dict[str, object]) -> None:
+        add_request(folder, kind, args, clock())
+
+    return DashboardApp(lambda: Reader.open(folder), send, Settings(), clock=clock)
+
+
+def text_of(app: DashboardApp, selector: str) -> str:
+    return str(app.screen.query_one(selector, Static).render())
+
+
+async def until(pilot: object, true: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if true():
+            return
+        await pilot.pause(0.05)  # type: ignore[attr-defined]
+    raise AssertionError("it never came true")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_first_line_tells_state_number_and_age_at_every_width(night: tuple[Store, Clock], width: int) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(width, 20)) as pilot:
+        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        line = text_of(app, "#state")
+        assert line.startswith("● CLEAR")
+        assert "42 s" in line
+        assert len(line) <= width
+
+
+async def test_old_subs_are_loud(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        clock.utc_s += 3600
+        store.beat(clock.utc_s, alive(clock.utc_s))
+        await until(pilot, lambda: "STALE" in text_of(app, "#state"))
+        assert app.screen.query_one("#state").has_class("quiet")
+
+
+async def test_a_dead_daemon_is_told_and_its_night_stays_on_screen(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    clock.utc_s += 600
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "DAEMON DOWN" in text_of(app, "#state"))
+        assert "M31_Ha" in text_of(app, "#detail")
+
+
+async def test_a_store_that_does_not_exist_yet_teaches_and_then_fills(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    clock = Clock(START_UTC_S)
+    app = board(folder, clock)
+    async with app.run_test(size=(46, 20)) as pilot:
+        await until(pilot, lambda: "nsgd run" in text_of(app, "#teach"))
+        store, last_utc_s = night_store(folder, 12)
+        clock.utc_s = last_utc_s + 5
+        await until(pilot, lambda: "12" in text_of(app, "#state"))
+        store.close()
+
+
+async def test_a_new_sub_is_on_the_screen_within_a_second(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        store.commit_sub(SubCommit(sub(61, START_UTC_S + 61 * 310, 0.5), None, None, series()))
+        await pilot.pause(1.0)
+        assert "0061" in text_of(app, "#detail")
+        assert "below 0.75" in text_of(app, "#detail")
+
+
+async def test_reject_and_undo_become_requests_and_nothing_else(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        wanted = app.screen.query_one(SubTable).sub_id
+        await pilot.press("x", "z")
+        asked = [(request.kind, request.args) for request in store.requests()]
+        assert asked == [("reject", {"sub_id": wanted}), ("undo", {"sub_id": wanted})]
+
+
+async def test_cut_offs_show_what_they_would_keep_before_they_are_asked_for(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 30)) as pilot:
+        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        before = text_of(app, "#counts")
+        await pilot.press("t", *["left"] * 20)
+        assert "55 of 60 kept" in text_of(app, "#limits")
+        assert store.requests() == []
+        await pilot.press("escape")
+        assert text_of(app, "#counts") == before
+        await pilot.press("t", "right", "enter")
+        assert store.requests()[0].args["limits"]["transmission"] == pytest.approx(0.76)
+
+
+def test_the_dashboard_starts_without_the_numerics() -> None:
+    heavy = "{'scipy', 'sep', 'astropy', 'watchdog', 'apprise', 'PIL'}"
+    code = f"import sys, nsgd.dashboard.app; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
