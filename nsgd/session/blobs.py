@@ -51,21 +51,32 @@ def unpack(kind: type[Record], text: str) -> Record:
     StoreDamaged
         The text is no such record.
     """
+    return build(kind, loads(text))
+
+
+def loads(text: str) -> Any:
+    """What a JSON text of the store says; StoreDamaged where it is none."""
     try:
-        return kind(**fields_from(kind, json.loads(text)))
-    except (ValueError, TypeError, KeyError) as error:
-        raise StoreDamaged(f"A {kind.__name__} in the store cannot be read: {error}.") from error
+        return json.loads(text)
+    except ValueError as error:
+        raise StoreDamaged(f"A text in the store cannot be read: {error}.") from error
 
 
-def fields_from(kind: type, read: dict[str, Any]) -> dict[str, Any]:
-    """Field values of `kind` with the types that JSON does not have put back; changes `read` in place."""
+def build(kind: type[Record], read: dict[str, Any]) -> Record:
+    """The record of fields read from JSON, with the types put back that JSON does not have; uses up `read`."""
     known, restore = _SHAPES[kind]
     for name, mend in restore:
         if name in read:
             read[name] = mend(read[name])
-    if not read.keys() <= known:
-        return {name: value for name, value in read.items() if name in known}
-    return read
+    try:
+        return kind(**read)
+    except TypeError:
+        # A newer program's field, or no such record at all: the second look tells.
+        pass
+    try:
+        return kind(**{name: value for name, value in read.items() if name in known})
+    except TypeError as error:
+        raise StoreDamaged(f"A {kind.__name__} in the store cannot be read: {error}.") from error
 
 
 def to_bytes(record: SubFacts | Catalogue) -> bytes:
@@ -96,12 +107,12 @@ def from_bytes(kind: type[Record], blob: bytes) -> Record:
         raise StoreDamaged(f"A {kind.__name__} in the store cannot be read: its format is not known.")
     start = 16 + int.from_bytes(blob[8:16], "little")
     head = json.loads(blob[16:start])
-    values = fields_from(kind, head["fields"])
+    values = head["fields"]
     for name, dtype, shape in head["arrays"]:
         array = np.frombuffer(blob, dtype, int(np.prod(shape)), start).reshape(shape)
         values[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
         start += -(-array.nbytes // 8) * 8
-    return kind(**values)
+    return build(kind, values)
 
 
 def _fields_of(record: object, leave_out: frozenset[str]) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def _plain(value: Any) -> object:
 
 
 def _transform(read: dict[str, Any]) -> Transform:
-    return Transform(**fields_from(Transform, read))
+    return build(Transform, read)
 
 
 def _shape(kind: type) -> tuple[frozenset[str], tuple[tuple[str, Callable[[Any], Any]], ...]]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from nsgd.errors import BadRequest, StoreDamaged, StoreProblem, StoreUnusable, StoreUnwritable
 from nsgd.records import Alert, Catalogue, Failure, HeaderFacts, Relation, SeriesRow, SubFacts, SubRow
-from nsgd.session.blobs import dumps, fields_from, from_bytes, pack, to_bytes, unpack
+from nsgd.session.blobs import build, dumps, from_bytes, loads, pack, to_bytes, unpack
 from nsgd.session.place import FolderLock, open_file, prepare_folder
 from nsgd.session.series import natural_key
 
@@ -258,14 +258,14 @@ class Reader:
         """Subs in mid-exposure order, equal times in natural name order."""
         asked = [(name, value) for name, value in (("series_id", series_id), ("session", session)) if value is not None]
         where = "WHERE " + " AND ".join(f"{name} = ?" for name, _ in asked) if asked else ""
-        return _in_order([_sub(row) for row in self._rows("subs", where, *(value for _, value in asked))])
+        return _in_order(_subs(self._rows("subs", where, *(value for _, value in asked))))
 
     def sub(self, sub_id: int) -> SubRow:
         """One sub; BadRequest where there is none."""
         rows = self._rows("subs", "WHERE sub_id = ?", sub_id)
         if not rows:
             raise BadRequest(f"The store {self.folder} has no sub number {sub_id}.", sub_id=sub_id)
-        return _sub(rows[0])
+        return _subs(rows)[0]
 
     def find_sub(self, text: str) -> list[SubRow]:
         """Subs that a person means by a path, the end of a path, a file name or its stem, in order."""
@@ -302,7 +302,7 @@ class Reader:
             counter = self._rows("counter")
             return Changes(
                 last=counter[0][1] if counter else 0,
-                subs=_in_order([_sub(row) for row in self._rows("subs", "WHERE change > ?", change)]),
+                subs=_in_order(_subs(self._rows("subs", "WHERE change > ?", change))),
                 series=[_series(row) for row in self._rows("series", "WHERE change > ? ORDER BY series_id", change)],
                 alerts=self._alerts("WHERE change > ? ORDER BY alert_id", change),
                 daemon=self.daemon(),
@@ -927,9 +927,19 @@ def _sub_values(row: SubRow) -> Row:
     )
 
 
-def _sub(row: Row) -> SubRow:
-    figures = json.loads(row[16])
-    return SubRow(
+def _subs(rows: Sequence[Row]) -> list[SubRow]:
+    """Rows of the table as records; their texts are parsed together, which takes half the time."""
+    found = []
+    for begin in range(0, len(rows), 500):
+        some = rows[begin : begin + 500]
+        texts = ",".join(f"[{row[14]},{row[15] or 'null'},{row[16]},{row[17] or 'null'}]" for row in some)
+        found += [_sub(row, parsed) for row, parsed in zip(some, loads(f"[{texts}]"), strict=True)]
+    return found
+
+
+def _sub(row: Row, parsed: list[Any]) -> SubRow:
+    header, failure, figures, relation = parsed
+    figures.update(
         sub_id=row[0],
         content_id=row[1],
         series_id=row[2],
@@ -944,11 +954,11 @@ def _sub(row: Row) -> SubRow:
         measure_s=row[11],
         decision=row[12],
         change=row[13],
-        header=unpack(HeaderFacts, row[14]),
-        failure=None if row[15] is None else unpack(Failure, row[15]),
-        relation=None if row[17] is None else unpack(Relation, row[17]),
-        **fields_from(SubRow, figures),
+        header=build(HeaderFacts, header),
+        failure=None if failure is None else build(Failure, failure),
+        relation=None if relation is None else build(Relation, relation),
     )
+    return build(SubRow, figures)
 
 
 def _series_values(series: SeriesRow) -> Row:
