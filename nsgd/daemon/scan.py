@@ -1,0 +1,121 @@
+"""Listing a capture folder: bounded, without following links, and knowing what it lies on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nsgd.frames.names import is_ignored, looks_like_image
+
+SHARES = frozenset(
+    {"cifs", "smb3", "smbfs", "nfs", "nfs4", "9p", "virtiofs", "vboxsf", "prl_fs", "drvfs", "afpfs", "davfs", "ceph",
+     "glusterfs", "fuse"}
+)  # fmt: skip
+"""File systems that tell nothing about what other machines write; also all of `fuse.*`."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """Result of one scan."""
+
+    files: dict[Path, os.stat_result] = field(default_factory=dict)
+    unreadable: list[Path] = field(default_factory=list)
+    """Folders that could not be listed; what lies in them is unknown, not gone."""
+    empty: bool = True
+    """True where the folder holds nothing at all."""
+
+
+def list_images(root: Path, *, max_depth: int = 8, ignore: Sequence[str] = ()) -> Listing:
+    """Regular files below `root` whose names may be subs, with their status.
+
+    Links are never followed (so no loop and no way out of the folder); FIFOs, sockets and devices are
+    left out; folders deeper than `max_depth` are not entered.
+
+    Raises
+    ------
+    OSError
+        `root` itself cannot be listed.
+    """
+    listing = Listing()
+    levels: list[tuple[Path, int]] = [(root, 0)]
+    while levels:
+        folder, depth = levels.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            if folder == root:
+                raise
+            listing.unreadable.append(folder)
+            continue
+        listing.empty = listing.empty and not entries
+        for entry in entries:
+            _sort_entry(entry, depth < max_depth, ignore, listing, levels, depth)
+    return listing
+
+
+def _sort_entry(
+    entry: os.DirEntry[str],
+    may_enter: bool,
+    ignore: Sequence[str],
+    listing: Listing,
+    levels: list[tuple[Path, int]],
+    depth: int,
+) -> None:
+    if is_ignored(entry.name, ignore):
+        return
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            if may_enter:
+                levels.append((Path(entry.path), depth + 1))
+        elif entry.is_file(follow_symlinks=False):
+            path = Path(entry.path)
+            if looks_like_image(path):
+                listing.files[path] = entry.stat(follow_symlinks=False)
+    except OSError:
+        return  # vanished between listing and looking
+
+
+def is_inside(root: Path, path: Path, *, max_depth: int, ignore: Sequence[str]) -> bool:
+    """Whether a scan of `root` would come to this file: right name, not too deep, no ignored folder, no link."""
+    try:
+        parts = path.relative_to(root).parts
+    except ValueError:
+        return False
+    if not looks_like_image(path) or len(parts) > max_depth + 1 or any(is_ignored(part, ignore) for part in parts):
+        return False
+    return not any((root / Path(*parts[:count])).is_symlink() for count in range(1, len(parts)))
+
+
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """Type of the file system that a path lies on (`ext4`, `cifs`...), "" where the system does not say.
+
+    Parameters
+    ----------
+    mounts
+        Text of /proc/self/mountinfo; read from there when None.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return ""
+    here = str(path.absolute())
+    best, found = -1, ""
+    for line in mounts.splitlines():
+        fields, _, tail = line.partition(" - ")
+        words = fields.split()
+        if len(words) < 5 or not tail:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[4])
+        inside = here == point or here.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, found = len(point), tail.split()[0]
+    return found
+
+
+def is_share(kind: str) -> bool:
+    """Whether a file system of this type changes without telling us."""
+    return kind in SHARES or kind.startswith("fuse.")

@@ -1,0 +1,206 @@
+"""When is a file whole? Rules only: the clock and every `stat` come in as arguments.
+
+No capture program writes to a temporary name first, so half a file under its final name is the normal
+case. A file is settled when it has been quiet (same size, time and inode) and its format says that
+everything is there. Three causes make it wait longer:
+
+- its format cannot tell (TIFF, raw): a longer quiet time;
+- it has the right length but holds stretches of zeros that may have been reserved and not written yet
+  (preallocating copies, memory-mapped writers): up to `SUSPECT_QUIET_S`, then it is taken as it is;
+- it is too short: until `give_up_s`, then it is handed over once, so that reading it says what is wrong.
+
+A settled file is handed over again only when it changes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nsgd.frames.read import is_whole, looks_unfinished
+
+UNTOLD_QUIET_S = 3.0
+SUSPECT_QUIET_S = 30.0
+RECENT_S = 120.0
+"""A file written longer ago than this is not searched for unwritten stretches (a backlog would be read twice)."""
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What of a file's status tells a change."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    written_utc_s: float
+    """Later of the times of content and status change."""
+
+    @classmethod
+    def of(cls, status: os.stat_result, *, trust_inode: bool = True) -> FileStat:
+        """From `os.stat`; shares may give a file another inode at every look (`trust_inode` False)."""
+        written_utc_s = max(status.st_mtime, status.st_ctime)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino if trust_inode else 0, written_utc_s)
+
+    def same_content(self, other: FileStat) -> bool:
+        return (self.size, self.mtime_ns, self.inode) == (other.size, other.mtime_ns, other.inode)
+
+
+@dataclass(slots=True)
+class _Candidate:
+    stat: FileStat
+    first_seen_s: float
+    changed_s: float
+    not_before_s: float = 0.0
+    asked: bool = False
+    """True once the format was asked about this very state of the file."""
+    whole: bool | None = None
+    suspect: bool = False
+
+
+@dataclass(slots=True)
+class _Retry:
+    first_s: float
+    wait_s: float = FIRST_RETRY_S
+
+
+@dataclass(slots=True)
+class SettledFiles:
+    """The files of one folder: those that wait, and those that were handed over.
+
+    Parameters
+    ----------
+    quiet_s
+        How long a file must not change.
+    give_up_s
+        How long an incomplete file may stay unchanged before it is handed over all the same.
+    whole, unfinished
+        What a format says about a file; arguments for the tests.
+    """
+
+    quiet_s: float
+    give_up_s: float
+    whole: Callable[[Path, int], bool | None] = is_whole
+    unfinished: Callable[[Path], bool] = looks_unfinished
+    _waiting: dict[Path, _Candidate] = field(default_factory=dict)
+    _done: dict[Path, FileStat] = field(default_factory=dict)
+    _retries: dict[Path, _Retry] = field(default_factory=dict)
+
+    def saw(self, path: Path, seen: FileStat, now_s: float) -> None:
+        """The file exists and looks like this at `now_s` (any monotonic clock, seconds)."""
+        done = self._done.get(path)
+        if done is not None:
+            if done.same_content(seen):
+                return
+            del self._done[path]
+        waiting = self._waiting.get(path)
+        if waiting is None:
+            self._waiting[path] = _Candidate(seen, now_s, now_s)
+        elif not waiting.stat.same_content(seen):
+            self._waiting[path] = _Candidate(seen, waiting.first_seen_s, now_s)
+
+    def hold(self, path: Path, seen: FileStat) -> None:
+        """Leave this file alone unless it changes."""
+        self._waiting.pop(path, None)
+        self._done[path] = seen
+
+    def gone(self, path: Path) -> bool:
+        """The file does not exist any more; True where it had been handed over."""
+        self._waiting.pop(path, None)
+        self._retries.pop(path, None)
+        return self._done.pop(path, None) is not None
+
+    def drop_waiting(self, path: Path) -> None:
+        """The file vanished before it was whole."""
+        self._waiting.pop(path, None)
+
+    def retry(self, path: Path, now_s: float) -> bool:
+        """Reading the file failed for now: hand it over again after a pause that doubles.
+
+        Returns
+        -------
+        bool
+            False where it has been tried for `give_up_s`: only a change brings it back.
+        """
+        seen = self._done.get(path)
+        if seen is None:
+            return path in self._waiting
+        retry = self._retries.setdefault(path, _Retry(now_s))
+        if now_s - retry.first_s > self.give_up_s:
+            return False
+        del self._done[path]
+        self._waiting[path] = _Candidate(seen, now_s, now_s, not_before_s=now_s + retry.wait_s)
+        retry.wait_s = min(2.0 * retry.wait_s, LONGEST_RETRY_S)
+        return True
+
+    def settled(self, now_s: float, now_utc_s: float, most: int = 500) -> list[Path]:
+        """Files to hand over now, the latest written first; at most `most` formats are asked in one call."""
+        ripe = [
+            (candidate.stat.written_utc_s, path)
+            for path, candidate in self._waiting.items()
+            if now_s - candidate.changed_s >= self.quiet_s and now_s >= candidate.not_before_s
+        ]
+        ripe.sort(reverse=True)
+        chosen, asked = [], 0
+        for _, path in ripe:
+            candidate = self._waiting[path]
+            if not candidate.asked:
+                if asked == most:
+                    continue
+                asked += 1
+                self._ask(path, candidate, now_utc_s)
+            if self._is_settled(candidate, now_s):
+                chosen.append(path)
+        for path in chosen:
+            self._done[path] = self._waiting.pop(path).stat
+        return chosen
+
+    def _ask(self, path: Path, candidate: _Candidate, now_utc_s: float) -> None:
+        candidate.asked = True
+        candidate.whole = self.whole(path, candidate.stat.size)
+        recent = now_utc_s - candidate.stat.written_utc_s < RECENT_S
+        candidate.suspect = bool(candidate.whole) and recent and self.unfinished(path)
+
+    def _is_settled(self, candidate: _Candidate, now_s: float) -> bool:
+        quiet_s = now_s - candidate.changed_s
+        if candidate.whole is None:
+            return quiet_s >= max(self.quiet_s, UNTOLD_QUIET_S)
+        if not candidate.whole:
+            return quiet_s >= self.give_up_s
+        return not candidate.suspect or quiet_s >= SUSPECT_QUIET_S
+
+    @property
+    def waiting(self) -> list[Path]:
+        return list(self._waiting)
+
+    @property
+    def known(self) -> tuple[Path, ...]:
+        """Every file seen so far and not gone."""
+        return (*self._done, *self._waiting)
+
+    @property
+    def count(self) -> int:
+        return len(self._done) + len(self._waiting)
+
+    def knows(self, path: Path) -> bool:
+        return path in self._done or path in self._waiting
+
+    def written_utc_s(self, path: Path) -> float:
+        """When a handed-over file was last written."""
+        return self._done[path].written_utc_s
+
+    def incomplete(self, now_s: float, longer_than_s: float = 10.0) -> list[Path]:
+        """Files known to be incomplete that did not change for a while (shown to the user)."""
+        return [
+            path
+            for path, candidate in self._waiting.items()
+            if candidate.asked and candidate.whole is False and now_s - candidate.changed_s > longer_than_s
+        ]
+
+
+def is_plain_file(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode)

@@ -1,0 +1,482 @@
+"""Capture folders -> settled files.
+
+Events are hints, scans are the truth: the kernel's event queue overflows, watches die when a disk is
+unmounted, shares send nothing. So every way by which a file is noticed (start-up scan, event, rescan)
+goes through `SettledFiles.saw`, and a scan follows each burst of events.
+
+One thread per folder does all that touches its file system. If that hangs (a dead network mount) the
+thread hangs alone: `take` and `status` never touch a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+from nsgd.daemon.scan import Listing, file_system, is_inside, is_share, list_images
+from nsgd.daemon.settle import FileStat, SettledFiles, is_plain_file
+from nsgd.settings import Watch
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+log = logging.getLogger(__name__)
+
+TURN_S = 0.2
+"""Pause between two looks at the files that wait."""
+PRESENCE_S = 2.0
+"""Time between two looks whether the folder is still there."""
+AFTER_EVENTS_S = 5.0
+"""A scan follows events after this time, since there may have been more than were told."""
+SCAN_SHARE = 20.0
+"""Scans take at most one part in this of the time."""
+HOT_S = 1.0
+"""On a share, the folders that got the latest files are looked at this often."""
+HOT_FOLDERS = 4
+DEAF_AFTER_S = 3.0
+"""A file this old that a scan finds and no event told proves that events are lost."""
+RETRY_EVENTS_S = 600.0
+HANGING_S = 20.0
+EVENTS = [FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
+
+
+class Settled(NamedTuple):
+    """A file that is whole; it may come again when it changed, was moved or renamed."""
+
+    path: Path
+    folder: Path
+    written_utc_s: float
+    """When the file was last written: orders a backlog before its headers are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStatus:
+    """One watched folder as the user sees it."""
+
+    folder: Path
+    mode: str
+    """`events` or `polling`."""
+    present: bool
+    pending: int
+    """Files seen that are not whole yet."""
+    files: int
+    """Files known, whole ones included."""
+    reason: str = ""
+    """Why the folder is absent, held or polled although it lies on a local disk; "" when all is well."""
+    incomplete: tuple[Path, ...] = ()
+    """Files that stopped growing before they were whole."""
+
+
+@dataclass(slots=True, eq=False)
+class _Hints(FileSystemEventHandler):
+    """Collects what the observer's thread reports."""
+
+    paths: set[Path] = field(default_factory=set)
+    folders_changed: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        path = Path(os.fsdecode(event.dest_path or event.src_path))
+        with self.lock:
+            if event.is_directory:
+                self.folders_changed = True
+            else:
+                self.paths.add(path)
+
+    def take(self) -> tuple[set[Path], bool]:
+        with self.lock:
+            taken = self.paths, self.folders_changed
+            self.paths, self.folders_changed = set(), False
+            return taken
+
+
+class FolderWatch:
+    """One folder; `turn` does everything that is due at a moment.
+
+    Parameters
+    ----------
+    folder
+        Absolute path; need not exist yet.
+    settings
+        Times, depth and names to leave out.
+    deliver
+        Gets the settled files of a turn, and the files that vanished.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Watch,
+        deliver: Callable[[list[Settled], list[Path]], None],
+        *,
+        file_system_of: Callable[[Path], str] = file_system,
+    ) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._deliver = deliver
+        self._file_system_of = file_system_of
+        self._files = SettledFiles(settings.quiet_local_s, settings.give_up_s)
+        self._hints = _Hints()
+        self._observer: BaseObserver | None = None
+        self._place: tuple[int, int] | None = None
+        self._share = False
+        self._present = False
+        self._lost_reason = "not looked at yet"
+        self._events_reason = ""
+        self._other_disk = ""
+        self._elsewhere: frozenset[Path] = frozenset()
+        self._deaf = False
+        self._scans = 0
+        self._last_scan_utc_s = 0.0
+        self._next_presence_s = self._next_scan_s = self._next_hot_s = self._next_observer_s = float("-inf")
+        self._scan_took_s = 0.0
+        self._hot: deque[Path] = deque(maxlen=HOT_FOLDERS)
+        self._retries: deque[Path] = deque()
+        self.busy_since_s: float | None = None
+        self.status = FolderStatus(folder, "polling", False, 0, 0, self._lost_reason)
+
+    # ---- one turn --------------------------------------------------------------------------------
+
+    def turn(self, now_s: float, now_utc_s: float) -> None:
+        """Do what is due at `now_s` (monotonic) and `now_utc_s`; touches the disk, may hang with it."""
+        self.busy_since_s = now_s
+        gone: list[Path] = []
+        if now_s >= self._next_presence_s:
+            self._next_presence_s = now_s + PRESENCE_S
+            self._look_for_folder(now_s)
+        if self._present:
+            self._follow_hints(now_s)
+            if now_s >= self._next_scan_s:
+                gone = self._scan(now_s, now_utc_s)
+            elif self._polls() and now_s >= self._next_hot_s:
+                self._look_at_hot_folders(now_s)
+            self._look_again(now_s)
+            self._give(now_s, now_utc_s, gone)
+        self.status = self._status(now_s)
+        self.busy_since_s = None
+
+    def _give(self, now_s: float, now_utc_s: float, gone: list[Path]) -> None:
+        while self._retries:
+            self._files.retry(self._retries.popleft(), now_s)
+        settled = []
+        for path in self._files.settled(now_s, now_utc_s):
+            settled.append(Settled(path, self.folder, self._files.written_utc_s(path)))
+            if path.parent not in self._hot:
+                self._hot.append(path.parent)
+        if settled or gone:
+            self._deliver(settled, gone)
+
+    def retry(self, path: Path) -> None:
+        """Hand this file over again after a pause (any thread)."""
+        self._retries.append(path)
+
+    def nap_s(self) -> float:
+        """How long nothing is due."""
+        return TURN_S if self._files.waiting else 2.0 * TURN_S
+
+    def close(self) -> None:
+        self._stop_observer()
+
+    def _status(self, now_s: float) -> FolderStatus:
+        waiting = self._files.waiting
+        mode = "polling" if self._polls() else "events"
+        return FolderStatus(
+            folder=self.folder,
+            mode=mode,
+            present=self._present,
+            pending=len(waiting),
+            files=self._files.count,
+            reason=self._lost_reason or self._other_disk or self._events_reason,
+            incomplete=tuple(self._files.incomplete(now_s)),
+        )
+
+    def _polls(self) -> bool:
+        return self._share or self._deaf or self._observer is None
+
+    # ---- is the folder there, and the same as before ---------------------------------------------
+
+    def _look_for_folder(self, now_s: float) -> None:
+        try:
+            status = self.folder.stat()
+            if not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        except OSError as error:
+            self._lose(f"the folder cannot be reached: {error.strerror or error}")
+            return
+        place = (status.st_dev, status.st_ino)
+        if self._present and place == self._place:
+            return
+        self._arrive(place, now_s)
+
+    def _lose(self, reason: str) -> None:
+        if self._present or self._lost_reason != reason:
+            log.warning("%s: %s", self.folder, reason)
+        self._present, self._lost_reason = False, reason
+        self._stop_observer()
+
+    def _arrive(self, place: tuple[int, int], now_s: float) -> None:
+        """The folder is there (again): is it the one we know, an empty mount point, or another disk?"""
+        known = set(self._files.known)
+        moved_disk = self._place is not None and place[0] != self._place[0]
+        if moved_disk and known:
+            listing = self._list()
+            if listing is None:
+                return
+            if listing.empty:
+                self._lose("the folder is empty: its disk is not mounted")
+                return
+            self._other_disk, self._elsewhere = "", frozenset()
+            if not known.intersection(listing.files):
+                self._hold(listing, known)
+        self._place, self._present, self._lost_reason = place, True, ""
+        self._share = is_share(self._file_system_of(self.folder))
+        self._files.quiet_s = self._settings.quiet_share_s if self._share else self._settings.quiet_local_s
+        self._scans = 0
+        self._next_scan_s = now_s
+        self._start_observer(now_s)
+
+    def _hold(self, listing: Listing, known: set[Path]) -> None:
+        """Another disk: what lies on it already is not this night's; what comes from now on is."""
+        self._elsewhere = frozenset(known)
+        self._other_disk = (
+            f"another disk is mounted here: its {len(listing.files)} older files are left alone, new ones are taken"
+        )
+        log.warning("%s: %s", self.folder, self._other_disk)
+        for path, status in listing.files.items():
+            self._files.hold(path, self._stat_of(status))
+
+    def _list(self) -> Listing | None:
+        try:
+            return list_images(self.folder, max_depth=self._settings.max_depth, ignore=self._settings.ignore)
+        except OSError as error:
+            self._lose(f"the folder cannot be listed: {error.strerror or error}")
+            return None
+
+    def _stat_of(self, status: os.stat_result) -> FileStat:
+        return FileStat.of(status, trust_inode=not self._share)
+
+    # ---- events ----------------------------------------------------------------------------------
+
+    def _start_observer(self, now_s: float) -> None:
+        self._stop_observer()
+        self._events_reason = ""
+        self._next_observer_s = now_s + RETRY_EVENTS_S
+        if self._share:
+            return
+        observer = Observer()
+        try:
+            observer.schedule(self._hints, str(self.folder), recursive=True, event_filter=EVENTS)
+            observer.start()
+        except OSError as error:
+            self._events_reason = f"no events ({error.strerror or error}), looking every {self._settings.poll_s:g} s"
+            log.warning("%s: %s", self.folder, self._events_reason)
+            return
+        self._observer = observer
+
+    def _stop_observer(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            with contextlib.suppress(OSError, RuntimeError, KeyError):
+                observer.stop()
+            observer.join(timeout=5.0)
+
+    def _follow_hints(self, now_s: float) -> None:
+        paths, folders_changed = self._hints.take()
+        if not paths and not folders_changed:
+            return
+        self._deaf = False
+        for path in paths:
+            if is_inside(self.folder, path, max_depth=self._settings.max_depth, ignore=self._settings.ignore):
+                self._look(path, now_s)
+        soon_s = 0.0 if folders_changed else AFTER_EVENTS_S
+        self._next_scan_s = min(self._next_scan_s, now_s + max(soon_s, SCAN_SHARE * self._scan_took_s))
+
+    # ---- looking ---------------------------------------------------------------------------------
+
+    def _look(self, path: Path, now_s: float) -> None:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            self._files.drop_waiting(path)  # a file handed over before: the next scan says whether it is gone
+            return
+        except OSError:
+            return  # a disk in trouble: presence is checked apart
+        if is_plain_file(status):
+            self._files.saw(path, self._stat_of(status), now_s)
+
+    def _look_again(self, now_s: float) -> None:
+        for path in self._files.waiting:
+            self._look(path, now_s)
+
+    def _look_at_hot_folders(self, now_s: float) -> None:
+        """New names in the folders of the latest files: cheap enough to be done often on a share."""
+        begun_s = time.monotonic()
+        for folder in tuple(self._hot):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    path = Path(entry.path)
+                    if not self._files.knows(path) and is_inside(
+                        self.folder, path, max_depth=self._settings.max_depth, ignore=self._settings.ignore
+                    ):
+                        self._look(path, now_s)
+        self._next_hot_s = now_s + max(HOT_S, SCAN_SHARE * (time.monotonic() - begun_s))
+
+    def _scan(self, now_s: float, now_utc_s: float) -> list[Path]:
+        """Reconcile with what is really there; returns the files that vanished."""
+        begun_s = time.monotonic()
+        listing = self._list()
+        self._scan_took_s = time.monotonic() - begun_s
+        pause_s = self._settings.poll_s if self._polls() else self._settings.rescan_s
+        self._next_scan_s = now_s + max(pause_s, SCAN_SHARE * self._scan_took_s)
+        if listing is None or not self._same_place():
+            return []
+        untold = 0
+        for path, status in listing.files.items():
+            if not self._files.knows(path):
+                untold += self._should_have_been_told(status, now_utc_s)
+            self._files.saw(path, self._stat_of(status), now_s)
+        self._scans += 1
+        self._last_scan_utc_s = now_utc_s
+        if untold or (self._observer is None and now_s >= self._next_observer_s):
+            self._doubt_events(untold, now_s)
+        return [] if listing.unreadable else self._forget_missing(listing)
+
+    def _should_have_been_told(self, status: os.stat_result, now_utc_s: float) -> bool:
+        written_utc_s = max(status.st_mtime, status.st_ctime)
+        return self._scans > 0 and self._last_scan_utc_s < written_utc_s < now_utc_s - DEAF_AFTER_S
+
+    def _doubt_events(self, untold: int, now_s: float) -> None:
+        if untold and self._observer is not None:
+            log.warning("%s: %d files came without an event; looking every few seconds", self.folder, untold)
+        self._deaf = untold > 0
+        self._start_observer(now_s)
+        if self._deaf:
+            self._next_scan_s = now_s + max(self._settings.poll_s, SCAN_SHARE * self._scan_took_s)
+
+    def _same_place(self) -> bool:
+        """The folder that was listed is still the one of the last look (not unmounted in between)."""
+        try:
+            status = self.folder.stat()
+        except OSError:
+            self._next_presence_s = float("-inf")
+            return False
+        same = (status.st_dev, status.st_ino) == self._place
+        if not same:
+            self._next_presence_s = float("-inf")
+        return same
+
+    def _forget_missing(self, listing: Listing) -> list[Path]:
+        missing = [path for path in self._files.known if path not in listing.files and path not in self._elsewhere]
+        return [path for path in missing if self._files.gone(path)]
+
+
+class Watcher:
+    """All watched folders, each in its own thread.
+
+    Parameters
+    ----------
+    folders
+        Folders to watch; they need not exist yet.
+    settings
+        See `nsgd.settings.Watch`.
+    """
+
+    def __init__(self, folders: Sequence[Path], settings: Watch) -> None:
+        self._settings = settings
+        self._ready = threading.Condition()
+        self._settled: deque[Settled] = deque()
+        self._gone: deque[Path] = deque()
+        self._stopping = threading.Event()
+        self._watches = [FolderWatch(folder.absolute(), settings, self._receive) for folder in folders]
+        self._threads = [
+            threading.Thread(target=self._run, args=(watch,), name=f"watch {watch.folder.name}", daemon=True)
+            for watch in self._watches
+        ]
+
+    def start(self) -> None:
+        """Begin to look; everything that is in the folders already will be taken too."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all threads; one that hangs with its disk is left behind."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+
+    def take(self, timeout_s: float) -> list[Settled]:
+        """Files that became whole since the last call; waits up to `timeout_s` for the first."""
+        with self._ready:
+            self._ready.wait_for(lambda: bool(self._settled) or self._stopping.is_set(), timeout_s)
+            taken = list(self._settled)
+            self._settled.clear()
+            return taken
+
+    def take_gone(self) -> list[Path]:
+        """Files that had been taken and are not there any more (deleted or moved)."""
+        with self._ready:
+            taken = list(self._gone)
+            self._gone.clear()
+            return taken
+
+    def retry(self, path: Path) -> None:
+        """Reading this file failed for now (`UnreadableFrame.may_retry`): it will be taken again later."""
+        for watch in self._watches:
+            if path.is_relative_to(watch.folder):
+                watch.retry(path)
+
+    def status(self) -> list[FolderStatus]:
+        """Every folder's state; never touches a disk."""
+        now_s = time.monotonic()
+        return [
+            _trouble(watch, thread, now_s) or watch.status
+            for watch, thread in zip(self._watches, self._threads, strict=True)
+        ]
+
+    def _receive(self, settled: list[Settled], gone: list[Path]) -> None:
+        with self._ready:
+            self._settled.extend(settled)
+            self._gone.extend(gone)
+            self._ready.notify_all()
+
+    def _run(self, watch: FolderWatch) -> None:
+        while not self._stopping.is_set():
+            try:
+                watch.turn(time.monotonic(), time.time())
+            except OSError as error:
+                log.warning("%s: %s", watch.folder, error)
+            self._stopping.wait(watch.nap_s())
+        watch.close()
+
+
+def _trouble(watch: FolderWatch, thread: threading.Thread, now_s: float) -> FolderStatus | None:
+    """A folder whose thread hangs with its disk, or has ended before its time; None while all is well."""
+    since_s = watch.busy_since_s
+    if thread.ident is not None and not thread.is_alive():
+        reason = "the watch of this folder has ended; restart nsgd"
+    elif since_s is not None and now_s - since_s > HANGING_S:
+        reason = f"the disk has not answered for {now_s - since_s:.0f} s"
+    else:
+        return None
+    return replace(watch.status, present=False, reason=reason)
