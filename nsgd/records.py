@@ -116,6 +116,8 @@ class Frame:
     saturation_adu: float
     suspect: str = ""
     """Why the content may be incomplete ("last rows are all zero"), "" where nothing is odd."""
+    full_scale_adu: float = 1.0
+    """The level that other programs show as 1: the largest number of the file's integers, 1 for floats in 0..1."""
 
     @property
     def channels(self) -> tuple[str, ...]:

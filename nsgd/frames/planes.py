@@ -67,6 +67,7 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
         header=replace(header, width_px=width_px, height_px=height_px, bayer_pattern=pattern),
         planes=planes,
         saturation_adu=saturation_adu(decoded),
+        full_scale_adu=decoded.type_maximum or _float_ceiling(decoded.pixels),
         suspect=decoded.suspect,
     )
 
