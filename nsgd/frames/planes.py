@@ -67,7 +67,7 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
         header=replace(header, width_px=width_px, height_px=height_px, bayer_pattern=pattern),
         planes=planes,
         saturation_adu=saturation_adu(decoded),
-        full_scale_adu=decoded.type_maximum or _float_ceiling(decoded.pixels),
+        full_scale_adu=decoded.type_maximum or _float_scale(decoded.pixels),
         suspect=decoded.suspect,
     )
 
@@ -123,3 +123,8 @@ def saturation_adu(decoded: Decoded) -> float:
 def _float_ceiling(pixels: Pixels) -> float:
     highest = float(np.max(pixels, initial=-np.inf, where=np.isfinite(pixels)))
     return 1.0 if highest <= 1.0 else max(65535.0, highest)
+
+
+def _float_scale(pixels: Pixels) -> float:
+    """Full scale of floating point: 1, also where resampling let a star's core overshoot; else 65535."""
+    return 1.0 if float(np.max(pixels, initial=-np.inf, where=np.isfinite(pixels))) <= 2.0 else 65535.0
