@@ -7,7 +7,7 @@ Pixels go in, lists come out; what relates one sub to another needs no pixels an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nsgd.errors import MeasureFailure
 from nsgd.measure import photometry, sky, stars
 from nsgd.measure.register import Match, Points, register
+from nsgd.measure.stars import Shape, StarList
 from nsgd.records import (
     Catalogue,
     Flags,
@@ -45,8 +46,8 @@ class Survey:
     """The plane that stars are sought in: the mono plane, or the sum of the colours."""
     view: sky.View
     mesh: sky.Mesh
-    stars: stars.StarList
-    shape: stars.Shape
+    stars: StarList
+    shape: Shape
 
     @property
     def points(self) -> Points:
@@ -317,8 +318,6 @@ def _rough(frame: Frame, seen: Survey, fwhm_px: float) -> Catalogue:
 
 
 def _with_discs(catalogue: Catalogue, x: Floats, y: Floats, radius_px: Floats) -> Catalogue:
-    from dataclasses import replace
-
     return replace(catalogue, mask_x=x, mask_y=y, mask_radius_px=radius_px)
 
 

@@ -253,13 +253,14 @@ def mutual_pairs(
     x, y = transform.apply(catalogue.x, catalogue.y)
     mapped = np.column_stack((x, y))
     tree = tree or cKDTree(np.column_stack((sub.x, sub.y)))
-    distance, forward = tree.query(mapped, distance_upper_bound=tolerance_px)
+    distance, nearest = tree.query(mapped, distance_upper_bound=tolerance_px)
+    forward = np.asarray(nearest, dtype=np.intp)
     candidate = np.flatnonzero(np.isfinite(distance))
     if candidate.size == 0:
         return candidate, candidate
-    _, back = cKDTree(mapped).query(np.column_stack((sub.x, sub.y)))
+    back = np.asarray(cKDTree(mapped).query(np.column_stack((sub.x, sub.y)))[1], dtype=np.intp)
     mutual = back[forward[candidate]] == candidate
-    return candidate[mutual], forward[candidate[mutual]].astype(np.intp)
+    return candidate[mutual], forward[candidate[mutual]]
 
 
 def fit_transform(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], model: str) -> Transform:

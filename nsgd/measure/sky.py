@@ -208,7 +208,7 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     flat = flat[np.isfinite(flat)]
     if flat.size < 500:
         return float("nan")
-    return _clipped_spread(flat) / np.sqrt(1.5)
+    return _clipped_spread(flat) / float(np.sqrt(1.5))
 
 
 def _clipped_spread(values: Pixels) -> float:

@@ -65,7 +65,7 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
     """
     pixels = view.pixels
     level, noise = fill_gaps(mesh.level), fill_gaps(mesh.sigma)
-    columns = np.arange(pixels.shape[1])
+    columns = np.arange(pixels.shape[1], dtype=np.float64)
     found: list[tuple[Integers, Integers, Floats]] = []
     step = mesh.cell
     for top in range(0, pixels.shape[0], step):
@@ -181,8 +181,8 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
         Height of a local maximum on the view, in units of its noise.
     """
     row, column, _ = find_peaks(view, mesh, sigma, 4 * most)
-    x = (column + 0.5) * view.bin - 0.5
-    y = (row + 0.5) * view.bin - 0.5
+    x = np.asarray((column + 0.5) * view.bin - 0.5, dtype=np.float64)
+    y = np.asarray((row + 0.5) * view.bin - 0.5, dtype=np.float64)
     if x.size == 0:
         return _no_stars()
     keep = ~is_hot(plane, mesh, x, y)
