@@ -29,7 +29,9 @@ from nsgd.records import (
     SeriesRow,
     SubFacts,
     SubRow,
+    SubStatus,
     Transform,
+    Verdict,
 )
 from nsgd.session.judge import Columns, Verdicts, judge
 from nsgd.session.series import natural_key, series_key, session_of, stream_key
@@ -165,7 +167,10 @@ class Walker:
             return
         memory = self._series.setdefault(row.series_id, SeriesMemory(commit.series))
         memory.row = commit.series
-        memory.columns.append(row)
+        if sub_id in memory.columns:
+            memory.columns.replace(row)
+        else:
+            memory.columns.append(row)
         memory.rows[sub_id] = row
         if commit.facts is None or row.relation is None:
             return
@@ -229,6 +234,20 @@ class Walker:
         """Verdicts of a series, in the columns' order."""
         memory = self._series[series_id]
         return judge(memory.columns, memory.row, self.settings.limits)
+
+    def verdict(self, commit: SubCommit) -> Verdict:
+        """The verdict on a sub that is about to be committed: the alarm hears it in the same transaction."""
+        row = commit.row
+        if commit.series is None or row.series_id == 0:
+            reasons = (row.failure.sentence,) if row.failure else ()
+            return Verdict(row.sub_id, SubStatus.FAILED, reasons, NAN, NAN, NAN, NAN, NAN, 0, False)
+        memory = self._series.get(row.series_id)
+        columns = memory.columns if memory else Columns()
+        if row.sub_id in columns:
+            columns.replace(row)
+        else:
+            columns.append(row)
+        return judge(columns, commit.series, self.settings.limits).of(row.sub_id)
 
     def set_decision(self, sub_id: int, decision: str) -> None:
         """A person accepts or rejects a sub, or takes that back with ""."""
