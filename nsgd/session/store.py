@@ -32,6 +32,8 @@ DATABASE = "nsgd.db"
 PREVIEWS = "previews"
 MOST_UNSAVED = 2000
 """Rows of facts that are kept in memory while the disk refuses to write (about 20 kB each)."""
+STALE_S = 90.0
+"""A daemon that said nothing for this long is taken for dead; it speaks every few seconds."""
 _BUSY_S = 10.0
 
 # Numbered steps: step n takes a database from user_version n to n + 1 in one transaction. Never change a released one.
@@ -187,6 +189,10 @@ class DaemonStatus:
     message: str = ""
     stopped: bool = False
     """True where the daemon ended by itself; a killed one leaves False and an old time."""
+
+    def alive(self, now_utc_s: float) -> bool:
+        """Whether the daemon runs, as far as its last word tells."""
+        return not self.stopped and now_utc_s - self.last_progress_utc_s < STALE_S
 
 
 @dataclass(frozen=True, slots=True)
