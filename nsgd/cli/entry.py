@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from nsgd.cli import settings, shells
+from nsgd.cli import decisions, demo, doctor, files, handoff, messages, night, past, settings, shells
 from nsgd.cli.places import common_options
 from nsgd.errors import BadRequest, BadSettings, NsgdError
 
@@ -59,7 +59,26 @@ def nsgd() -> None:
 
 
 for command in (
+    night.run,
+    night.dashboard,
+    files.measure,
+    night.status,
+    night.is_clear,
+    decisions.reference,
+    decisions.limits,
+    decisions.accept,
+    decisions.reject,
+    decisions.undo,
+    decisions.ack,
+    decisions.snooze,
+    handoff.export,
+    messages.notify,
+    past.replay,
+    doctor.doctor,
+    past.session,
     settings.config,
+    files.simulate,
+    demo.demo,
     shells.completion,
 ):
     nsgd.add_command(command)

@@ -1,0 +1,154 @@
+"""Commands over files that exist or are to be made: `nsgd measure`, `nsgd simulate`."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nsgd.cli.places import common_options, load_settings, talk
+from nsgd.errors import BadRequest, FileProblem, UnreadableFrame
+
+if TYPE_CHECKING:
+    from nsgd.session.store import Store
+    from nsgd.settings import Settings
+    from nsgd.walk import Walker
+
+Found = tuple[Path, Path]
+"""A file, and the folder that was named on the command line."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--out", required=True, metavar="DIR", help="Folder for subs.csv and the store; made where missing.")
+@common_options
+def measure(paths: tuple[str, ...], out: str) -> None:
+    """Measure subs that exist: the same engine as the daemon's; writes DIR/subs.csv and leaves its store in DIR.
+
+    \b
+    Example: nsgd measure ~/Lights/2026-11-21 --out night
+             nsgd dashboard --store night
+
+    PATH is a folder (with all below it) or a file. Run again with the same DIR, only what is new is measured.
+    """
+    from nsgd.config import zone_of
+    from nsgd.export.table import export_csv
+    from nsgd.session.store import Store
+    from nsgd.walk import Walker
+
+    settings = load_settings().settings
+    target = Path(out).expanduser().absolute()
+    found = in_night_order(list(find_files(paths, target, settings)), settings)
+    if not found:
+        raise BadRequest(f"There is no FITS, XISF, TIFF or raw file in {', '.join(paths)}.")
+    store = Store.open(target, time.time())
+    with store:
+        walker = Walker(store, settings, zone_of(settings))
+        with click.progressbar(found, label="measuring", file=sys.stderr, width=30, show_pos=True) as files:
+            for path, folder in files:
+                take(store, walker, path, folder)
+        walker.settle()
+        table = export_csv(store, target, settings, force=True)
+        talk(_summary(store))
+    click.echo(table)
+
+
+def take(store: Store, walker: Walker, path: Path, folder: Path) -> None:
+    """One file's walk and commit, as the daemon does it; a file that cannot be read is noted."""
+    try:
+        commit = walker.walk(path, folder, time.time())
+    except UnreadableFrame as problem:
+        store.note_unreadable(str(path), problem.sentence)
+        return
+    if commit is not None:
+        walker.committed(commit, store.commit_sub(commit))
+
+
+def _summary(store: Store) -> str:
+    """What was measured and what was not, with each file that could not be read."""
+    rows, ignored = store.subs(), store.ignored()
+    failed = sum(row.failure is not None for row in rows)
+    parts = [f"{len(rows) - failed} subs measured", f"{failed} failed", f"{sum(ignored.values())} ignored"]
+    if ignored:
+        parts[2] += f" ({', '.join(f'{count} {kind}' for kind, count in sorted(ignored.items()))})"
+    unreadable = [f"unreadable: {problem.sentence}" for problem in store.unreadable()]
+    return "\n".join([*unreadable, ", ".join(parts) + "."])
+
+
+def find_files(paths: Sequence[str], target: Path, settings: Settings) -> Iterator[Found]:
+    """Files under the given paths that may be subs by their names; `target` itself is left out.
+
+    Raises
+    ------
+    BadRequest
+        A path does not exist, or the results would lie among the captures.
+    """
+    from nsgd.daemon.scan import list_images
+
+    for given in paths:
+        path = Path(given).expanduser().absolute()
+        if not path.exists():
+            raise BadRequest(f"{given} does not exist; check the spelling, or mount the share first.")
+        if path == target:
+            raise BadRequest(f"--out {target} is the capture folder itself; name another, nsgd never writes there.")
+        if path.is_file():
+            yield path, path.parent
+            continue
+        listing = list_images(path, max_depth=settings.watch.max_depth, ignore=settings.watch.ignore)
+        for folder in listing.unreadable:
+            talk(f"warning: {folder} cannot be listed; its files are left out.")
+        yield from ((file, path) for file in listing.files if not file.is_relative_to(target))
+
+
+def in_night_order(found: list[Found], settings: Settings) -> list[Found]:
+    """Files in order of mid-exposure; those whose time is not known follow in natural name order."""
+    from nsgd.frames.read import read_header
+    from nsgd.session.series import natural_key
+
+    def key(item: Found) -> tuple[float, object]:
+        path, folder = item
+        try:
+            mid_utc_s = read_header(path, aliases=settings.filters).mid_utc_s
+        except FileProblem:  # told by the walk, in its turn
+            mid_utc_s = None
+        return mid_utc_s or math.inf, natural_key(str(path.relative_to(folder)))
+
+    return sorted(found, key=key)
+
+
+@click.command()
+@click.argument("night", metavar="NIGHT")
+@click.option("--out", required=True, metavar="DIR", help="Folder that the camera stand-in writes into.")
+@click.option("--interval", type=click.FloatRange(min=0.0), metavar="S", help="Seconds between subs; without: at once.")
+@click.option("--subs", type=click.IntRange(1, 100_000), help="How many subs; default: as the night has.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another night of the same kind.")
+@common_options
+def simulate(night: str, out: str, interval: float | None, subs: int | None, seed: int) -> None:
+    """Write a simulated night of known truth, as N.I.N.A. writes it.
+
+    \b
+    Example: nsgd simulate cloud --out ~/Lights --interval 5
+
+    Nights: airmass, bayer, clear, cloud, coarse, dawn, demo, dew, filters, flip, focus, frost, gradient, guiding, haze,
+    milkyway, moonrise, satellites, tree, whiteout. With --interval each sub is stamped as just taken, so that a daemon
+    on DIR takes it for the sky of now.
+    """
+    from nsgd import simulate as camera
+
+    if night not in camera.names():
+        raise BadRequest(f"There is no night {night!r}; there are {', '.join(camera.names())}.")
+    plan = camera.night(night, seed, subs=subs)
+    folder = Path(out).expanduser()
+
+    def wrote(path: Path) -> None:
+        click.echo(path)
+
+    if interval is None:
+        camera.write_night(plan, folder, wrote=wrote)
+    else:
+        camera.drip(plan, folder, interval, now=time.time, wrote=wrote)

@@ -1,0 +1,192 @@
+"""The live night: `nsgd run`, `nsgd dashboard`, `nsgd status`, `nsgd is-clear`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nsgd.cli.decisions import daemon_runs
+from nsgd.cli.places import common_options, load_settings, open_reader, store_folder, talk
+from nsgd.errors import BadRequest, StoreUnusable
+
+if TYPE_CHECKING:
+    from nsgd.dashboard.night import Night
+
+NOT_CLEAR, UNKNOWN = 3, 4
+
+
+@click.command()
+@click.argument("folders", nargs=-1, metavar="[FOLDER...]")
+@common_options
+def run(folders: tuple[str, ...]) -> int:
+    """Watch folders and measure every sub that lands; in the foreground, until Ctrl-C or SIGTERM.
+
+    \b
+    Example: nsgd run ~/Lights
+
+    Without FOLDER those of the settings are watched. Files that are there already are measured first. Nothing in
+    the folders is ever changed.
+    """
+    from nsgd.daemon.run import run_daemon
+
+    flags = {"watch.folders": [existing_folder(folder) for folder in folders]} if folders else {}
+    loaded = load_settings(flags)
+    if not loaded.settings.watch.folders:
+        raise BadRequest("Which folder does your capture program write into? Say `nsgd run FOLDER`.")
+    return run_daemon(store_folder(own=True), loaded.settings, reload=lambda: load_settings(flags).settings)
+
+
+def existing_folder(folder: str) -> str:
+    """The absolute path of a folder given on the command line. Raises BadRequest where there is none."""
+    path = Path(folder).expanduser().absolute()
+    if not path.exists():
+        raise BadRequest(f"{folder} does not exist; check the spelling, or mount the share first.")
+    if not path.is_dir():
+        raise BadRequest(f"{folder} is a file; name the folder that the capture program writes into.")
+    return str(path)
+
+
+@click.command()
+@click.option(
+    "--graph", type=click.Choice(["braille", "block", "ascii"]), default="braille", help="How graphs are drawn."
+)
+@click.option("--theme", default="", metavar="NAME", help="Such as nsgd-light or nsgd-red (night vision).")
+@click.option("--read-only", is_flag=True, help="Only look: no accept, reject, acknowledge...")
+@common_options
+def dashboard(graph: str, theme: str, read_only: bool) -> int:
+    """Show the night in the terminal: state, graphs, subs. Any number at once; q closes it, the daemon goes on.
+
+    \b
+    Example: nsgd dashboard
+    """
+    from nsgd.config import zone_of
+    from nsgd.dashboard.app import run_dashboard
+
+    settings = load_settings().settings
+    return run_dashboard(
+        store_folder(),
+        settings=settings,
+        zone=zone_of(settings),
+        marker=graph,
+        theme=theme,
+        read_only=read_only,
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@common_options
+def status(as_json: bool) -> None:
+    """Say in a few lines how the night goes.
+
+    \b
+    Example: nsgd status
+             nsgd status --json | jq .sky
+    """
+    import json
+
+    facts = _status(time.time())
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    click.echo(facts["sentence"])
+    daemon = facts["daemon"]
+    click.echo(f"daemon   {'running, process ' + str(daemon['pid']) if daemon['running'] else 'not running'}")
+    for folder in daemon["folders"]:
+        click.echo(
+            f"folder   {folder['path']} ({' '.join(part for part in (folder['mode'], folder['message']) if part)})"
+        )
+    for one in facts["series"]:
+        click.echo(
+            f"series   {one['name']}: {one['kept']} of {one['subs']} kept, {one['effective_h']:.2f} h effective of "
+            f"{one['taken_h']:.2f} h, reference {one['reference'] or 'none yet'}"
+        )
+    if facts["ignored"]:
+        click.echo("ignored  " + ", ".join(f"{count} {kind}" for kind, count in sorted(facts["ignored"].items())))
+    for item in facts["unreadable"][-5:]:
+        click.echo(f"unread   {item['path']}: {item['sentence']}")
+    click.echo(f"store    {facts['store']}")
+
+
+@click.command("is-clear")
+@click.option("--quiet", "-q", is_flag=True, help="Only the exit code.")
+@common_options
+def is_clear(quiet: bool) -> int:
+    """For sequencers: exit code 0 clear, 3 not clear, 4 unknown (no fresh sub, daylight, learning, daemon down).
+
+    \b
+    Example: nsgd is-clear && echo "go on imaging"
+    """
+    try:
+        facts = _status(time.time())
+    except StoreUnusable as problem:
+        talk(problem.sentence)
+        return UNKNOWN
+    if not quiet:
+        click.echo(facts["sentence"])
+    if facts["note"] or facts["sky"] in ("learning", "no data", "unknown", "no subs yet"):
+        return UNKNOWN
+    return 0 if facts["sky"] == "clear" else NOT_CLEAR
+
+
+def _status(now_utc_s: float) -> dict[str, Any]:
+    """Everything `nsgd status` says, as plain values; None where a figure is missing."""
+    from nsgd.dashboard.headline import headline, say
+    from nsgd.dashboard.inert import inert
+    from nsgd.dashboard.night import Night
+
+    with open_reader() as reader:
+        night = Night(load_settings().settings.limits)
+        night.merge(reader.changes_since(0))
+        ignored, unreadable, running = reader.ignored(), reader.unreadable(), daemon_runs(reader)
+    newest = night.newest()
+    line = headline(night, night.view(newest.series_id) if newest else None, now_utc_s)
+    daemon = night.daemon
+    return {
+        "sky": line.word.lower(),
+        "note": line.note.lower(),
+        "transmission": _number(line.transmission),
+        "last_sub_age_s": _number(line.age_s),
+        "last_sub": inert(newest.path, 400) if newest else None,
+        "sentence": say(line, 200, plain=True),
+        "daemon": {
+            "running": running,
+            "pid": daemon.pid if daemon else None,
+            "pending": daemon.pending if daemon else None,
+            "message": daemon.message if daemon else "",
+            "folders": [
+                {"path": folder.path, "mode": folder.mode, "message": folder.message}
+                for folder in (daemon.folders if daemon else ())
+            ],
+        },
+        "series": [_series_facts(night, series_id) for series_id in night.series],
+        "ignored": ignored,
+        "unreadable": [{"path": inert(item.path, 400), "sentence": inert(item.sentence, 400)} for item in unreadable],
+        "store": str(reader.folder),
+    }
+
+
+def _series_facts(night: Night, series_id: int) -> dict[str, Any]:
+    from nsgd.dashboard.inert import inert
+
+    view = night.view(series_id, "")
+    assert view is not None, "the series is known"
+    kept = view.kept()
+    reference = night.subs.get(view.series.reference_id)
+    return {
+        "name": inert(f"{view.series.object_name or 'unnamed'} {view.series.filter_name}", 80),
+        "subs": kept.subs,
+        "kept": kept.kept,
+        "taken_h": kept.taken_s / 3600.0,
+        "effective_h": kept.effective_s / 3600.0,
+        "reference": inert(reference.path, 400) if reference else None,
+        "nights": list(view.sessions),
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if value != value else round(value, 6)
