@@ -16,7 +16,9 @@ from textual.message import Message
 
 from nsgd.dashboard.canvas import Marker
 from nsgd.dashboard.night import Night
-from nsgd.dashboard.screens import HelpScreen, NightScreen
+from nsgd.dashboard.panels import HelpScreen
+from nsgd.dashboard.screens import NightScreen
+from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import THEMES
 from nsgd.errors import StoreProblem
 from nsgd.settings import Settings
@@ -135,8 +137,8 @@ class DashboardApp(App[int]):
 
     def _tick(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, NightScreen):
-                screen.tick()
+            for line in screen.query(StateLine):
+                line.tick()
 
     def on_store_changed(self, message: StoreChanged) -> None:
         self.night.ignored = message.ignored

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import Night, View
-from nsgd.records import NAN, SkyState
+from nsgd.records import NAN, SkyState, SubRow
 
 
 class Tone(StrEnum):
@@ -66,51 +66,48 @@ def age(seconds: float) -> str:
 
 
 def headline(night: Night, view: View | None, now_utc_s: float) -> Headline:
-    """What the sky does as far as the newest sub tells, and how old that is."""
+    """What the sky does as far as the newest sub tells, and how old that is.
+
+    Parameters
+    ----------
+    view
+        The newest sub's series, for its counts; None where that sub belongs to none.
+    """
     newest = night.newest()
-    daemon_word = daemon_note(night, now_utc_s)
-    if newest is None or view is None:
-        return Headline("NO SUBS YET", "■", "#", Tone.QUIET, note=daemon_word)
-    word, transmission = sky_word(night, view)
-    glyph, plain, tone = _LOOKS[word]
-    age_s = now_utc_s - newest.arrived_utc_s
-    note = daemon_word or ("STALE" if age_s > stale_after_s(view) else "")
+    note = daemon_note(night, now_utc_s)
+    if newest is None:
+        return Headline("NO SUBS YET", "■", "#", Tone.QUIET, note=note)
+    sky = night.sky()
+    age_s = now_utc_s - seen_utc_s(newest)
+    note = note or ("STALE" if age_s > stale_after_s(night) else "")
+    glyph, plain, tone = ("■", "#", Tone.QUIET) if note else _LOOKS[sky.state]
+    line = Headline(sky.state.upper(), glyph, plain, tone, sky.transmission, age_s=age_s, note=note)
+    if view is None:
+        return line
     kept = view.kept()
-    name = inert(view.series.filter_name, 12)
-    if note:
-        glyph, plain, tone = "■", "#", Tone.QUIET
-    return Headline(word.upper(), glyph, plain, tone, transmission, name, kept.kept, kept.subs, age_s, note)
+    return replace(line, filter_name=inert(view.series.filter_name, 12), kept=kept.kept, subs=kept.subs)
 
 
-def sky_word(night: Night, view: View) -> tuple[SkyState, float]:
-    """Sky state and clear-sky transmission of the newest sub of a view."""
-    if not view.shown.size:
-        return SkyState.UNKNOWN, NAN
-    last = int(view.shown[-1])
-    transmission = float(view.verdicts.transmission_clear[last])
-    if view.verdicts.failed[last]:
-        return SkyState.NO_STARS, NAN
-    if view.verdicts.learning[last]:
-        return SkyState.LEARNING, transmission
-    if not np.isfinite(transmission):
-        return SkyState.UNKNOWN, NAN
-    if transmission >= 0.9:
-        return SkyState.CLEAR, transmission
-    return (SkyState.THINNING if transmission >= 0.75 else SkyState.CLOUDY), transmission
+def seen_utc_s(row: SubRow) -> float:
+    """When a sub saw the sky last: the end of its exposure, or its arrival where its own time is not trusted."""
+    if row.order_flag:
+        return row.arrived_utc_s
+    return row.order_utc_s + 0.5 * (row.header.exposure_s or 0.0)
 
 
 def daemon_note(night: Night, now_utc_s: float) -> str:
     """ "DAEMON DOWN" where nobody measures, "" where it lives."""
-    if night.daemon is None:
+    daemon = night.daemon
+    if daemon is None:
         return "NO DAEMON"
-    return "DAEMON DOWN" if now_utc_s - night.daemon.last_progress_utc_s > 120 else ""
+    return "" if night.daemon_lives(now_utc_s) else "DAEMON STOPPED" if daemon.stopped else "DAEMON DOWN"
 
 
-def stale_after_s(view: View) -> float:
+def stale_after_s(night: Night) -> float:
     """Age from which the newest sub is old: three cadences and two minutes, at least 15 minutes."""
-    times = view.time_utc_s[-20:]
-    cadence_s = float(np.median(np.diff(times))) if times.size > 2 else 0.0
-    return max(3.0 * cadence_s + 120.0, 900.0)
+    times = [row.order_utc_s for row in night.recent(20)]
+    cadence_s = float(np.median(np.diff(times))) if len(times) > 2 else 0.0
+    return min(max(3.0 * cadence_s + 120.0, 900.0), 3 * 3600.0)
 
 
 def say(line: Headline, width: int, *, plain: bool = False) -> str:

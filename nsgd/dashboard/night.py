@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nsgd.records import Floats, SeriesRow, SubRow
+from nsgd.records import NAN, Floats, SeriesRow, SubRow, SubStatus, Verdict
 from nsgd.session.judge import Columns, Verdicts, judge
+from nsgd.session.series import natural_key
+from nsgd.session.sky import Sky, look, observe
 from nsgd.settings import Limits
 
 if TYPE_CHECKING:
     from nsgd.session.store import AlertRow, Changes, DaemonStatus
 
 Ints = NDArray[np.int64]
+
+SKY_MEMORY = 60
+"""Subs that the sky state is read from; what is older has no say in it."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,14 @@ class Night:
     alerts: dict[int, AlertRow] = field(default_factory=dict)
     daemon: DaemonStatus | None = None
     ignored: dict[str, int] = field(default_factory=dict)
-    _order: dict[int, list[int]] = field(default_factory=dict)
+    _order: dict[int, list[SubRow]] = field(default_factory=dict)
     """Per series: its subs in time order."""
     _stale: set[int] = field(default_factory=set)
     """Series whose order must be made anew."""
+    _verdicts: dict[int, Verdicts] = field(default_factory=dict)
+    """Per series: what was judged since it last changed."""
+    _sky: Sky | None = None
+    _newest_view: View | None = None
 
     def merge(self, changes: Changes) -> set[int]:
         """Take in what changed; returns the series that look different now."""
@@ -127,12 +136,15 @@ class Night:
             self.series[row.series_id] = row
         for sub in changes.subs:
             old = self.subs.get(sub.sub_id)
-            if old is not None and old.series_id != sub.series_id:
-                self._stale.add(old.series_id)
+            if old is not None:
                 touched.add(old.series_id)
             self.subs[sub.sub_id] = sub
-            self._stale.add(sub.series_id)
             touched.add(sub.series_id)
+        self._stale |= touched
+        if touched:
+            self._sky = self._newest_view = None
+        for series_id in touched:
+            self._verdicts.pop(series_id, None)
         for alert in changes.alerts:
             self.alerts[alert.alert_id] = alert
         self.daemon = changes.daemon
@@ -143,7 +155,7 @@ class Night:
         """Subs of one series (0 = failed before their series was known) in time order."""
         if self._stale:
             self._sort()
-        return [self.subs[sub_id] for sub_id in self._order.get(series_id, ())]
+        return self._order.get(series_id, [])
 
     def _sort(self) -> None:
         groups: dict[int, list[SubRow]] = {series_id: [] for series_id in self._stale}
@@ -151,17 +163,51 @@ class Night:
             if row.series_id in groups:
                 groups[row.series_id].append(row)
         for series_id, rows in groups.items():
-            rows.sort(key=lambda row: (row.order_utc_s, row.path, row.sub_id))
-            self._order[series_id] = [row.sub_id for row in rows]
+            rows.sort(key=lambda row: (row.order_utc_s, natural_key(row.path), row.sub_id))
+            self._order[series_id] = rows
         self._stale.clear()
 
     def daemon_lives(self, now_utc_s: float) -> bool:
         """True where a daemon made progress in the last two minutes."""
-        return self.daemon is not None and now_utc_s - self.daemon.last_progress_utc_s < 120
+        daemon = self.daemon
+        return daemon is not None and not daemon.stopped and now_utc_s - daemon.last_progress_utc_s < 120.0
 
     def newest(self) -> SubRow | None:
-        """The sub that arrived last."""
-        return max(self.subs.values(), key=lambda row: (row.arrived_utc_s, row.sub_id), default=None)
+        """The sub that was exposed last."""
+        return next(reversed(self.recent(1)), None)
+
+    def newest_view(self) -> View | None:
+        """The newest sub's series on its newest night; None where that sub belongs to none."""
+        newest = self.newest()
+        if self._newest_view is None and newest is not None:
+            self._newest_view = self.view(newest.series_id)
+        return self._newest_view
+
+    def verdicts(self, series_id: int) -> Verdicts:
+        """Verdicts of a series, in the order of `rows`; KeyError where the series is not known."""
+        if series_id not in self._verdicts:
+            columns = Columns.from_rows(self.rows(series_id))
+            self._verdicts[series_id] = judge(columns, self.series[series_id], self.limits)
+        return self._verdicts[series_id]
+
+    def recent(self, most: int) -> list[SubRow]:
+        """The last subs of all series, in time order."""
+        tails = [row for series_id in {0, *self.series} for row in self.rows(series_id)[-most:]]
+        return sorted(tails, key=lambda row: row.order_utc_s)[-most:]
+
+    def sky(self) -> Sky:
+        """What the sky does after the newest subs of all series, as the alarm sees it."""
+        if self._sky is None:
+            self._sky = Sky()
+            for row in self.recent(SKY_MEMORY):
+                self._sky = look(self._sky, observe(row, self._verdict(row)))
+        return self._sky
+
+    def _verdict(self, row: SubRow) -> Verdict:
+        if row.series_id in self.series:
+            return self.verdicts(row.series_id).of(row.sub_id)
+        reasons = (row.failure.sentence,) if row.failure else ()
+        return Verdict(row.sub_id, SubStatus.FAILED, reasons, NAN, NAN, NAN, NAN, NAN, 0, learning=True)
 
     def view(self, series_id: int, session: str | None = None) -> View | None:
         """One series judged; `session` None = its newest night, "" = all nights."""
@@ -169,7 +215,7 @@ class Night:
         if series is None:
             return None
         rows = self.rows(series_id)
-        verdicts = judge(Columns.from_rows(rows), series, self.limits)
+        verdicts = self.verdicts(series_id)
         sessions = tuple(sorted({row.session for row in rows}))
         night = sessions[-1] if session is None and sessions else (session or "")
         shown = [i for i, row in enumerate(rows) if not night or row.session == night]

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen, Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.containers import Container, Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
 
 from nsgd.dashboard import figures
 from nsgd.dashboard.canvas import Marker
 from nsgd.dashboard.graphs import Graph
-from nsgd.dashboard.headline import headline, say
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import View, hours, limits_of
-from nsgd.dashboard.table import SubTable
+from nsgd.dashboard.panels import ChoiceScreen, LimitsScreen
+from nsgd.dashboard.state_line import StateLine
+from nsgd.dashboard.table import Column, SubTable, columns_for
 from nsgd.records import NAN, SubRow
 from nsgd.settings import Limits
 
@@ -31,28 +32,6 @@ Ints = NDArray[np.int64]
 
 GRAPH_KEYS = tuple(enumerate(figures.GRAPHS.items(), start=1))
 SORTS = ("time", "transmission", "weight", "fwhm_px", "stars", "sky_adu")
-
-HELP = """\
-nsgd shows what the daemon measures. Closing this never stops it.
-
- Look      1 2 3 4 5  transmission, weight, FWHM, stars, sky
-           [ ]  series     { }  night     n  one night or all
-           + -  zoom in time around the cursor     0  all of it
-           p  freeze the display     w  more columns
- Move      up down k j, page up/down, g first, G last, left right h l
-           /  filter (word, !word, ok, rejected, failed)   f  jump to a sub
-           o  sort the table    enter  everything about one sub
- Decide    x  reject or accept     z  undo     r  make reference
-           t  move the cut-offs and see what they would keep
-           b  choose the reference by blinking the subs
- Alerts    a  acknowledge     s  snooze
- Screen    T  colours (dark, light, red, 16)     m  braille, blocks, ASCII
-           c  copy the path     ctrl+p or :  every command     esc  back
-
- ● in the stack   × rejected   ! not measured   ✎ decided by you
- T is the transmission against clear sky with the expected extinction
- taken out; W the weight per exposure against the best sub.
-"""
 
 
 class NightScreen(Screen[None]):
@@ -96,6 +75,7 @@ class NightScreen(Screen[None]):
         self._filter = ""
         self._prompt = ""
         self._span_s = 0.0
+        self._wide = False
         self._done: list[int] = []
 
     @property
@@ -103,8 +83,7 @@ class NightScreen(Screen[None]):
         return cast("DashboardApp", self.app)
 
     def compose(self) -> ComposeResult:
-        plain = self.board.marker is Marker.ASCII
-        yield Static(id="state", markup=False)
+        yield StateLine()
         yield Static(id="tabs", markup=False)
         with Container(id="body"):
             with Vertical(id="graphs"):
@@ -114,7 +93,7 @@ class NightScreen(Screen[None]):
                 with Horizontal(id="trio"):
                     for name in ("fwhm_px", "stars", "sky_adu"):
                         yield Graph(name)
-            yield SubTable("table", self.board.zone, plain=plain)
+            yield SubTable("table", self._columns)
         yield Static(id="teach", markup=False)
         yield Static(id="counts", markup=False)
         yield Static(id="detail", markup=False)
@@ -159,6 +138,10 @@ class NightScreen(Screen[None]):
         self._draw_tabs()
         self.tick()
 
+    def _columns(self, width: int) -> list[Column]:
+        plain = self.board.marker is Marker.ASCII
+        return columns_for(width, wide=self._wide, zone=self.board.zone, plain=plain)
+
     def _teach(self) -> None:
         """What an empty store is waiting for."""
         night = self.board.night
@@ -175,16 +158,7 @@ class NightScreen(Screen[None]):
 
     def tick(self) -> None:
         """Bring the age in the first line up to date."""
-        widget = self.query_one("#state", Static)
-        line = headline(self.board.night, self.view, self.board.clock())
-        plain = self.board.marker is Marker.ASCII
-        text = say(line, max(self.size.width - 2, 10), plain=plain)
-        if self.board.frozen:
-            text = f"FROZEN {text}"
-        if text != getattr(self, "_state_text", None):
-            self._state_text = text
-            widget.set_classes(line.tone.value)
-            widget.update(Text(text))
+        self.query_one(StateLine).tick()
 
     def _lines(self, view: View) -> Ints:
         """Rows of the table: shown subs that pass the filter, sorted."""
@@ -286,16 +260,12 @@ class NightScreen(Screen[None]):
     def set_marker(self, marker: Marker) -> None:
         for graph in self.query(Graph):
             graph.marker = marker
-        table = self.query_one(SubTable)
-        table.plain = marker is Marker.ASCII
-        table.refresh()
-        self._state_text = ""
+        self.query_one(SubTable).refresh()
         self.tick()
 
     # --- looking ---------------------------------------------------------------------------------
 
     def on_resize(self) -> None:
-        self.tick()
         self._draw_tabs()
 
     def action_series(self, by: int) -> None:
@@ -343,9 +313,8 @@ class NightScreen(Screen[None]):
         self.tick()
 
     def action_wide(self) -> None:
-        table = self.query_one(SubTable)
-        table.wide = not table.wide
-        table.refresh()
+        self._wide = not self._wide
+        self.query_one(SubTable).refresh()
 
     def action_sort(self) -> None:
         self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
@@ -455,100 +424,10 @@ class NightScreen(Screen[None]):
                 values = chosen.model_dump()
                 self.board.ask("limits", "Asked for the new cut-offs.", series_id=series_id, limits=values)
 
-        self.app.push_screen(LimitsScreen(self, limits), done)
+        self.app.push_screen(LimitsScreen(limits, self.preview), done)
 
     def preview(self, limits: Limits) -> str:
         """Draw the cut-offs as they would be; returns what they would keep."""
         self._what_if = limits
         self._draw_graphs()
         return self.view.kept(limits).sentence() if self.view is not None else ""
-
-
-class HelpScreen(ModalScreen[None]):
-    """Every key on one page."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "dismiss", "Back")]
-
-    def compose(self) -> ComposeResult:
-        with VerticalScroll():
-            yield Static(Text(HELP), markup=False)
-
-
-class ChoiceScreen(ModalScreen[int]):
-    """Pick one of a few numbers by its words."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "Back")]
-
-    def __init__(self, title: str, choices: dict[str, int]) -> None:
-        super().__init__()
-        self._title = title
-        self._choices = choices
-
-    def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(Text(self._title), markup=False)
-            yield OptionList(*[Text(words) for words in self._choices])
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(list(self._choices.values())[event.option_index])
-
-
-KNOBS: dict[str, tuple[str, float, float, float]] = {
-    "transmission": ("transmission below", 0.01, 0.0, 1.0),
-    "weight": ("weight below", 0.01, 0.0, 1.0),
-    "fwhm_px": ("FWHM above (0 = off)", 0.1, 0.0, 100.0),
-    "ellipticity": ("ellipticity above (1 = off)", 0.01, 0.0, 1.0),
-}
-
-
-class LimitsScreen(ModalScreen[Limits]):
-    """Move the cut-offs and see at once what they would keep; enter asks for them."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h,minus", "change(-1)", "Less"),
-        Binding("right,l,plus", "change(1)", "More"),
-        Binding("shift+left,H", "change(-5)", show=False),
-        Binding("shift+right,L", "change(5)", show=False),
-        Binding("up,k,shift+tab", "pick(-1)", show=False),
-        Binding("down,j,tab", "pick(1)", "Next"),
-        Binding("enter", "apply", "Apply"),
-        Binding("escape,q,t", "dismiss", "Leave as it was"),
-    ]
-
-    def __init__(self, night: NightScreen, limits: Limits) -> None:
-        super().__init__()
-        self._night = night
-        self._limits = limits
-        self._at = 0
-
-    def compose(self) -> ComposeResult:
-        yield Static(id="limits", markup=False)
-
-    def on_mount(self) -> None:
-        self._draw()
-
-    def action_pick(self, by: int) -> None:
-        self._at = (self._at + by) % len(KNOBS)
-        self._draw()
-
-    def action_change(self, by: int) -> None:
-        name = list(KNOBS)[self._at]
-        _, step, low, high = KNOBS[name]
-        value = round(min(max(getattr(self._limits, name) + by * step, low), high), 4)
-        self._limits = self._limits.model_copy(update={name: value})
-        self._draw()
-
-    def action_apply(self) -> None:
-        self.dismiss(self._limits)
-
-    def _draw(self) -> None:
-        kept = self._night.preview(self._limits)
-        text = Text("Reject subs with\n")
-        for place, (name, (words, *_)) in enumerate(KNOBS.items()):
-            chosen = place == self._at
-            text.append(
-                f"{'>' if chosen else ' '} {words:28}{getattr(self._limits, name):7.2f}\n", "bold" if chosen else ""
-            )
-        text.append(f"{kept}\n", "bold")
-        text.append("left right change  up down choose  enter apply  esc leave", "dim")
-        self.query_one("#limits", Static).update(text)

@@ -130,11 +130,9 @@ class SubTable(ScrollView, can_focus=True):
     class Chosen(Message):
         """The sub under the cursor was opened."""
 
-    def __init__(self, name: str, zone: ZoneInfo | None, *, plain: bool) -> None:
+    def __init__(self, name: str, columns: Callable[[int], list[Column]]) -> None:
         super().__init__(id=name)
-        self._zone = zone
-        self.plain = plain
-        self.wide = False
+        self._columns = columns
         self._view: View | None = None
         self._lines: Ints = np.array([], dtype=np.int64)
         self._cache: dict[int, Verdict] = {}
@@ -215,7 +213,7 @@ class SubTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        columns = columns_for(width, wide=self.wide, zone=self._zone, plain=self.plain)
+        columns = self._columns(width)
         widths = _widths(columns, width)
         if y == 0:
             head = self._join([column.name for column in columns], columns, widths)

@@ -110,7 +110,7 @@ def fill(store: Store, subs: int = 60, *, cadence_s: float = 310.0, first: int =
         flipped = Transform(-1.0, 0.0, 0.0, -1.0, 6247.0, 4175.0) if number > 0.75 * subs else None
         row = sub(number, utc_s, light, **({"transform": flipped} if flipped else {}))
         store.commit_sub(SubCommit(row, None, None, series()))
-    return utc_s + 155.0
+    return utc_s + 150.0
 
 
 def alive(now_utc_s: float) -> DaemonStatus:
