@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from nsgd.errors import MeasureFailure
 from nsgd.measure import photometry, sky, stars
 from nsgd.measure.register import Match, Points, register
-from nsgd.measure.stars import Shape, StarList
+from nsgd.measure.shape import Shape, shape_of
+from nsgd.measure.stars import StarList
 from nsgd.records import (
     Catalogue,
     Flags,
@@ -35,6 +36,8 @@ SUB_STARS = 300
 LINEAR_PART = 0.9
 """Pixels above this part of the saturation level are not trusted."""
 BLEND_SHARE = 0.01
+MIN_APERTURE_FWHM_PX = 2.0
+"""Undersampled stars are summed as if they were this wide: smaller circles feel the pixel's phase."""
 MOST_NODES = 400
 
 
@@ -93,7 +96,7 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
         raise MeasureFailure("blank", "the picture holds no noise: all black, saturated or empty")
     found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most)
     above_sky = frame.saturation_adu * len(frame.planes) - float(np.nanmedian(mesh.level))
-    return Survey(plane, view, mesh, found, stars.shape_of(found, above_sky))
+    return Survey(plane, view, mesh, found, shape_of(plane.pixels, mesh, found, above_sky))
 
 
 def measure_sub(
@@ -137,7 +140,7 @@ def identity_facts(frame: Frame, catalogue: Catalogue, settings: Measure, calibr
 def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calibration: str) -> SubFacts:
     x, y = match.transform.apply(catalogue.x, catalogue.y)
     node_x, node_y = match.transform.apply(catalogue.node_x, catalogue.node_y)
-    swelling = max(1.0, seen.shape.fwhm_px / catalogue.fwhm_px)
+    swelling = max(1.0, seen.shape.fwhm_px * seen.plane.step_px / catalogue.fwhm_px)
     mask_x, mask_y = match.transform.apply(catalogue.mask_x, catalogue.mask_y)
     discs = (mask_x, mask_y, catalogue.mask_radius_px * swelling)
     parts = [
@@ -194,7 +197,7 @@ def _measure_plane(
     mask = _mask(view, plane, discs)
     mesh = sky.sky_mesh(view, mask)
     noise = sky.pixel_noise(plane.pixels, mask, view.bin)
-    fwhm = seen.shape.fwhm_px
+    fwhm = max(seen.shape.seen_fwhm_px, MIN_APERTURE_FWHM_PX)
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])
     flags = _star_flags(plane, x, y, fwhm, frame.saturation_adu)
@@ -206,11 +209,17 @@ def _measure_plane(
     per_cell = np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan)) * view.bin**2
     flux_err = noise * np.sqrt(area + 0.5 * area**2 / per_cell)
     bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
-    share_err = float(np.median(growth.share_err[aperture])) if len(aperture) else float("nan")
+    share_err = _common_err(growth.share_err[aperture], flux0, flux_err**2 + np.abs(flux0) / egain, flags)
     sky_level = float(np.nanmedian(mesh.level))
     return PlanePart(
         np.where(bad, np.nan, flux), np.where(bad, np.nan, flux_err), flags, share_err, mesh, noise, sky_level
     )
+
+
+def _common_err(share_err: Floats, flux: Floats, variance: Floats, flags: Flags) -> float:
+    """Error of the curve of growth as it enters the zero point: weighted like the stars themselves."""
+    weight = np.where((flags == StarFlag.OK) & np.isfinite(variance), flux**2 / variance, 0.0)
+    return float((weight * np.nan_to_num(share_err)).sum() / weight.sum()) if weight.sum() > 0 else float("nan")
 
 
 def _mask(view: sky.View, plane: Plane, discs: tuple[Floats, Floats, Floats]) -> sky.Mask:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps
-from nsgd.records import NAN, Floats, Pixels
+from nsgd.records import Floats, Pixels
 
 Integers = NDArray[np.intp]
 
@@ -46,15 +46,6 @@ class StarList:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Star size and shape of a sub: medians over its good stars."""
-
-    fwhm_px: float = NAN
-    ellipticity: float = NAN
-    elongation_deg: float = NAN
-
-
 def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integers, Integers, Floats]:
     """Local maxima above the sky of the view.
 
@@ -73,30 +64,55 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
         middle = np.full(columns.size, rows.mean())
         sky = bilinear(level, columns, middle, mesh.cell).astype(np.float32)
         spread = bilinear(noise, columns, middle, mesh.cell).astype(np.float32)
-        strip = pixels[top : top + step]
-        above = np.flatnonzero(strip > sky + np.float32(sigma) * spread)
-        found.append(_maxima(pixels, above // columns.size + top, above % columns.size, sky, spread))
+        strip, gain = _strip(view, top, step)
+        spread *= np.float32(gain)
+        above = np.flatnonzero(strip[1:-1] > sky + np.float32(sigma) * spread)
+        found.append(_maxima(strip, top, above, sky, spread))
     row, column, height = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(-height, kind="stable")[:most]
     return row[order], column[order], height[order]
 
 
-def _maxima(
-    pixels: Pixels, row: Integers, column: Integers, sky: Pixels, spread: Pixels
-) -> tuple[Integers, Integers, Floats]:
-    """Those of the bright pixels that no neighbour tops; a plateau counts once, at its last pixel."""
-    inner = (row > 0) & (row < pixels.shape[0] - 1) & (column > 0) & (column < pixels.shape[1] - 1)
+def _strip(view: View, top: int, rows: int) -> tuple[Pixels, float]:
+    """Rows of the view with one more above and below, smoothed where the view is not binned, and the noise's gain.
+
+    The [1 2 1] kernel lifts stars over the noise of single pixels; a binned view has had that already.
+    """
+    index = np.clip(np.arange(top - 1, min(top + rows, view.pixels.shape[0]) + 1), 0, view.pixels.shape[0] - 1)
+    if view.bin > 1:
+        return view.pixels[index], 1.0
+    wide = np.clip(np.arange(index[0] - (top > 0), index[-1] + 2), 0, view.pixels.shape[0] - 1)
+    raw = view.pixels[np.concatenate(([max(top - 2, 0)], index, wide[-1:]))]
+    down = raw[:-2] + raw[2:]
+    down += 2.0 * raw[1:-1]
+    out = down.copy()
+    out *= np.float32(2.0)
+    out[:, 1:-1] += down[:, :-2] + down[:, 2:]
+    out[:, 0] += 2.0 * down[:, 0]
+    out[:, -1] += 2.0 * down[:, -1]
+    out *= np.float32(1 / 16)
+    return out, 0.375
+
+
+def _maxima(strip: Pixels, top: int, above: Integers, sky: Pixels, spread: Pixels) -> tuple[Integers, Integers, Floats]:
+    """Those of the bright pixels that no neighbour tops; a plateau counts once, at its last pixel.
+
+    `strip` has one row more above and below than the flat indices `above` count.
+    """
+    width = strip.shape[1]
+    row, column = above // width + 1, above % width
+    inner = (column > 0) & (column < width - 1)
     row, column = row[inner], column[inner]
-    value = pixels[row, column]
-    top = np.ones(row.size, dtype=bool)
+    value = strip[row, column]
+    highest = np.ones(row.size, dtype=bool)
     for dj in (-1, 0, 1):
         for di in (-1, 0, 1):
             if (dj, di) == (0, 0):
                 continue
-            neighbour = pixels[row + dj, column + di]
-            top &= (value > neighbour) if (dj, di) > (0, 0) else (value >= neighbour)
-    row, column, value = row[top], column[top], value[top]
-    return row, column, ((value - sky[column]) / spread[column]).astype(np.float64)
+            neighbour = strip[row + dj, column + di]
+            highest &= (value > neighbour) if (dj, di) > (0, 0) else (value >= neighbour)
+    row, column, value = row[highest], column[highest], value[highest]
+    return row - 1 + top, column, ((value - sky[column]) / spread[column]).astype(np.float64)
 
 
 def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, Integers, Integers]:
@@ -232,8 +248,7 @@ def _shape(moments: tuple[Floats, Floats, Floats], sigma_px: float) -> tuple[Flo
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b, c = yy / determinant - sigma_px**-2, xx / determinant - sigma_px**-2, -xy / determinant
         inverse = a * b - c**2
-        # a square pixel adds 1/12 px^2 to each axis of what the optics and the air made
-        sxx, syy, sxy = b / inverse - 1 / 12, a / inverse - 1 / 12, -c / inverse
+        sxx, syy, sxy = b / inverse, a / inverse, -c / inverse
         half_sum, half_difference = 0.5 * (sxx + syy), np.hypot(0.5 * (sxx - syy), sxy)
         major, minor = half_sum + half_difference, half_sum - half_difference
         ok = (determinant > 0) & (a > 0) & (b > 0) & (inverse > 0) & (minor > 0)
@@ -252,16 +267,3 @@ def _unique(stars: StarList, radius_px: float) -> Integers:
         if not dropped[first]:
             dropped[second] = True
     return np.flatnonzero(~dropped)
-
-
-def shape_of(stars: StarList, saturation_above_sky: float) -> Shape:
-    """Median size and shape of the bright but unsaturated stars; NaN where fewer than three."""
-    good = np.isfinite(stars.ellipticity) & (stars.peak < 0.8 * saturation_above_sky)
-    chosen = stars.take(np.flatnonzero(good)[:200])
-    if len(chosen) < 3:
-        return Shape()
-    twice = np.radians(2.0 * chosen.angle_deg)
-    mean_x = float(np.mean(chosen.ellipticity * np.cos(twice)))
-    mean_y = float(np.mean(chosen.ellipticity * np.sin(twice)))
-    angle = float(np.degrees(0.5 * np.arctan2(mean_y, mean_x))) if np.hypot(mean_x, mean_y) > 0.03 else NAN
-    return Shape(float(np.median(chosen.fwhm_px)), float(np.median(chosen.ellipticity)), angle)

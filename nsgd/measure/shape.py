@@ -1,0 +1,154 @@
+"""Size and shape of a sub's stars: adaptive elliptical moments and the stacked profile of bright stars.
+
+Moments under a Gaussian window that adapts to each star (Bernstein & Jarvis 2002, AJ 123, 583) have the
+star's own axis ratio for any elliptical profile; the stacked profile, in units of those moments, gives
+the full width at half maximum without assuming one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nsgd.measure.sky import Mesh, bilinear, fill_gaps
+from nsgd.measure.stars import FWHM_PER_SIGMA, StarList, cutouts
+from nsgd.records import NAN, Floats, Pixels
+
+SHAPE_STARS = 80
+PIXEL_VARIANCE = 1.0 / 12.0
+"""A square pixel adds this to each axis of what the optics and the air made, px^2."""
+PIXEL_FWHM2 = FWHM_PER_SIGMA**2 * PIXEL_VARIANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Star size and shape of a sub: medians over its bright, unsaturated stars."""
+
+    fwhm_px: float = NAN
+    """Of the light that falls on the sensor (pixel integration taken out)."""
+    seen_fwhm_px: float = NAN
+    """As the pixels show it; apertures are sized by it."""
+    ellipticity: float = NAN
+    elongation_deg: float = NAN
+
+
+Moments = tuple[Floats, Floats, Floats]
+
+
+def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: float) -> Shape:
+    """Median FWHM, ellipticity and direction of the bright stars; NaN where fewer than three can be measured.
+
+    Parameters
+    ----------
+    plane, mesh
+        (h, w) pixels and their sky.
+    stars
+        Brightest first.
+    saturation_above_sky
+        Stars with a higher peak are left out, ADU.
+    """
+    noise = bilinear(fill_gaps(mesh.sigma), stars.x, stars.y, mesh.cell * mesh.bin) * mesh.bin
+    fine = np.flatnonzero((stars.peak < 0.8 * saturation_above_sky) & (stars.peak > 20.0 * noise))
+    if fine.size < 5:
+        fine = np.flatnonzero((stars.peak < 0.9 * saturation_above_sky) & np.isfinite(stars.x))
+    chosen = stars.take(fine[:SHAPE_STARS])
+    if len(chosen) < 3:
+        return Shape()
+    start = float(np.clip(np.median(chosen.fwhm_px) / FWHM_PER_SIGMA, 0.6, 15.0))
+    half = int(np.ceil(5.0 * start)) + 2
+    raw, left, top = cutouts(plane, chosen.x, chosen.y, half)
+    stamp = raw - mesh.at(chosen.x, chosen.y).astype(np.float32)[:, None, None]
+    x, y, moments = adaptive_moments(stamp, chosen.x - left, chosen.y - top, start)
+    sound = _sound(moments, half)
+    if sound.sum() < 3:
+        return Shape()
+    moments = (moments[0][sound], moments[1][sound], moments[2][sound])
+    sigma = np.sqrt(np.sqrt(moments[0] * moments[1] - moments[2] ** 2))
+    width = _profile_fwhm(stamp[sound], (x[sound], y[sound]), moments, sigma)
+    seen = width * float(np.median(sigma))
+    ellipticity, angle = _ellipse(moments)
+    return Shape(float(np.sqrt(max(seen**2 - PIXEL_FWHM2, 0.09 * seen**2))), seen, ellipticity, angle)
+
+
+def _sound(moments: Moments, half: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    xx, yy, xy = moments
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(xx + yy + xy) & (xx * yy - xy**2 > 1e-3) & (np.maximum(xx, yy) < (0.5 * half) ** 2)
+
+
+def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tuple[Floats, Floats, Moments]:
+    """Centroids and covariances under Gaussian windows that take each star's own shape.
+
+    Parameters
+    ----------
+    stamp
+        (n, side, side) sky-free pixels; `x`, `y` starting positions in them.
+
+    Returns
+    -------
+    x, y, (xx, yy, xy)
+        NaN where a window lost its star. At the fixed point the window equals twice the weighted
+        covariance, which for a Gaussian star is the star's own.
+    """
+    grid = np.arange(stamp.shape[1], dtype=np.float64)
+    xx, yy, xy = np.full(x.size, sigma_px**2), np.full(x.size, sigma_px**2), np.zeros(x.size)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for _ in range(14):
+            dx, dy = grid[None, None, :] - x[:, None, None], grid[None, :, None] - y[:, None, None]
+            det = xx * yy - xy**2
+            form = yy[:, None, None] * dx**2 - 2 * xy[:, None, None] * dx * dy + xx[:, None, None] * dy**2
+            weight = np.exp(-0.5 * form / det[:, None, None]) * stamp
+            total = weight.sum(axis=(1, 2))
+            mx, my = (weight * dx).sum(axis=(1, 2)) / total, (weight * dy).sum(axis=(1, 2)) / total
+            x, y = x + mx, y + my
+            xx = 2.0 * ((weight * dx**2).sum(axis=(1, 2)) / total - mx**2)
+            yy = 2.0 * ((weight * dy**2).sum(axis=(1, 2)) / total - my**2)
+            xy = 2.0 * ((weight * dx * dy).sum(axis=(1, 2)) / total - mx * my)
+            bad = (total <= 0) | (xx * yy - xy**2 <= 1e-4) | (xx <= 0)
+            xx, yy, xy = (np.where(bad, np.nan, part) for part in (xx, yy, xy))
+    return x, y, (xx, yy, xy)
+
+
+def _profile_fwhm(stamp: Pixels, centre: tuple[Floats, Floats], moments: Moments, sigma: Floats) -> float:
+    """FWHM in units of the adaptive sigma: a Moffat fitted to the stacked profile out to three sigma."""
+    grid = np.arange(stamp.shape[1], dtype=np.float64)
+    dx, dy = grid[None, None, :] - centre[0][:, None, None], grid[None, :, None] - centre[1][:, None, None]
+    xx, yy, xy = (part[:, None, None] for part in moments)
+    radius = np.sqrt((yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / (xx * yy - xy**2))
+    near = radius < 1.2
+    level = np.array([s[n].sum() for s, n in zip(stamp, near, strict=True)])
+    flux = level * sigma**2 / np.maximum(near.sum(axis=(1, 2)) / (np.pi * 1.44), 1e-9) / sigma**2
+    good = flux > 0
+    value = (stamp / np.where(good, flux, 1.0)[:, None, None])[good].ravel()
+    where = radius[good].ravel()
+    inside = where < 3.0
+    bins = np.minimum((where[inside] / 3.0 * 24).astype(int), 23)
+    count = np.bincount(bins, minlength=24).astype(np.float64)
+    kept = count > 0
+    mean_r = np.sqrt(np.bincount(bins, weights=where[inside] ** 2, minlength=24)[kept] / count[kept])
+    profile = np.bincount(bins, weights=value[inside], minlength=24)[kept] / count[kept]
+    return _moffat_width(mean_r, profile, count[kept])
+
+
+def _moffat_width(radius: Floats, profile: Floats, weight: Floats) -> float:
+    """FWHM of the Moffat (grid over beta and alpha, free amplitude) nearest to a profile."""
+    beta = np.geomspace(1.6, 12.0, 40)[:, None, None]
+    alpha2 = np.geomspace(0.3, 60.0, 160)[None, :, None]
+    model = (1.0 + radius**2 / alpha2) ** -beta
+    amplitude = (weight * model * profile).sum(axis=2) / (weight * model**2).sum(axis=2)
+    misfit = (weight * (profile - amplitude[:, :, None] * model) ** 2).sum(axis=2)
+    b, a = np.unravel_index(int(misfit.argmin()), misfit.shape)
+    return float(2.0 * np.sqrt(alpha2[0, a, 0] * (2.0 ** (1.0 / beta[b, 0, 0]) - 1.0)))
+
+
+def _ellipse(moments: Moments) -> tuple[float, float]:
+    """Median ellipticity of the stars and the direction they share (NaN where they are round or disagree)."""
+    xx, yy, xy = moments[0] - PIXEL_VARIANCE, moments[1] - PIXEL_VARIANCE, moments[2]
+    half_sum, difference = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    minor = np.maximum(half_sum - difference, 1e-6)
+    ellipticity = 1.0 - np.sqrt(minor / (half_sum + difference))
+    angle2 = np.arctan2(2.0 * xy, xx - yy)
+    mean_x, mean_y = float(np.mean(ellipticity * np.cos(angle2))), float(np.mean(ellipticity * np.sin(angle2)))
+    shared = float(np.degrees(0.5 * np.arctan2(mean_y, mean_x))) if np.hypot(mean_x, mean_y) > 0.03 else NAN
+    return float(np.median(ellipticity)), shared
