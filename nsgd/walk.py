@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nsgd.errors import MeasureFailure, NotASub
+from nsgd.frames.preview import make_preview, save_preview, trim_previews
 from nsgd.frames.read import read_frame
 from nsgd.measure import recipe, scale
 from nsgd.measure.relate import Related, measured_channels, relate
@@ -44,6 +46,8 @@ MOST_SOLVED = 400
 """Subs that a joint fit uses at most, evenly spread; the rest are related to its solution."""
 RICHER = 1.6
 """A sub with this many times the catalogue's stars founds a new generation."""
+TRIM_EVERY = 16
+"""Previews that are written between two looks at how much disk they take."""
 SPARSE = 150
 """Only catalogues with fewer stars than this are looked at for growth."""
 FUTURE_S = 86400.0
@@ -81,6 +85,7 @@ class Walker:
         self.settings = settings
         self.zone = zone
         self._series: dict[int, SeriesMemory] = {}
+        self._previews = 0
         for row in store.series():
             self._series[row.series_id] = self._remember(row)
 
@@ -107,7 +112,23 @@ class Walker:
         if known is not None:
             self.store.moved(known, str(path), str(folder))
             return None
+        self._keep_preview(frame)
         return self._commit(frame, folder, now_utc_s, began)
+
+    def _keep_preview(self, frame: Frame) -> None:
+        """Write the sub's small picture beside the store; a disk that refuses costs the picture only."""
+        most_mb = self.settings.store.previews_mb
+        if most_mb == 0:
+            return
+        path = self.store.preview_path_of(frame.content_id)
+        # Previews may be missing at any time; whether the disk can be written is the store's business to tell.
+        with suppress(OSError):
+            save_preview(path, make_preview(frame))
+            self._previews += 1
+            if self._previews % TRIM_EVERY == 0:
+                references = [memory.rows.get(memory.row.reference_id) for memory in self._series.values()]
+                spare = [self.store.preview_path_of(row.content_id) for row in references if row is not None]
+                trim_previews(path.parent, most_mb, spare)
 
     def _read(self, path: Path) -> Frame:
         site = self.settings.site
