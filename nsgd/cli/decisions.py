@@ -18,6 +18,8 @@ series_option = click.option("--series", "series_text", metavar="TEXT", help="It
 
 ALIVE_S = 120.0
 """A daemon that has not moved for this long is down."""
+WAIT_S = 5.0
+"""How long a command waits to see its request applied."""
 
 
 def find_series(reader: Reader, text: str | None) -> SeriesRow:
@@ -65,14 +67,31 @@ def find_one_sub(reader: Reader, text: str) -> SubRow:
 
 
 def ask(kind: str, args: dict[str, Any], done: str) -> None:
-    """Leave a request for the daemon and say what will happen."""
+    """Leave a request for the daemon, wait a moment for it to be applied, and say what came of it.
+
+    Raises
+    ------
+    BadRequest
+        The daemon refused it.
+    """
     from nsgd.session.store import Reader, add_request
 
     folder = store_folder()
-    add_request(folder, kind, args, time.time())
+    request_id = add_request(folder, kind, args, time.time())
     with Reader.open(folder) as reader:
-        running = daemon_runs(reader)
-    talk(done if running else f"{done} No daemon runs on this store: `nsgd apply` makes it so now.")
+        if not daemon_runs(reader):
+            talk(f"{done} No daemon runs on this store: `nsgd apply` makes it so now.")
+            return
+        until_s = time.monotonic() + WAIT_S
+        while time.monotonic() < until_s:
+            request = next(one for one in reader.requests(pending=False) if one.request_id == request_id)
+            if request.state == "refused":
+                raise BadRequest(request.result)
+            if request.state == "applied":
+                talk(done if request.result in ("", "done") else f"{done} ({request.result})")
+                return
+            time.sleep(0.1)
+    talk(f"{done} The daemon is busy and does it next.")
 
 
 def daemon_runs(reader: Reader) -> bool:
@@ -253,3 +272,31 @@ def snooze(minutes: int) -> None:
     Example: nsgd snooze 60
     """
     ask("snooze", {"minutes": minutes}, f"The phone stays quiet for {minutes} minutes.")
+
+
+@click.command()
+@common_options
+def apply() -> int:
+    """Apply what was decided while no daemon runs; takes the daemon's place for a moment. Exit code 1 if refused.
+
+    \b
+    Example: nsgd apply --store night
+    """
+    from nsgd.config import zone_of
+    from nsgd.daemon.apply import ALARM_STATE, apply_requests
+    from nsgd.session.alerts import AlarmState
+    from nsgd.session.store import Reader, Store
+    from nsgd.walk import Walker
+
+    folder, settings = store_folder(), load_settings().settings
+    with Reader.open(folder) as reader:
+        waiting = {request.request_id for request in reader.requests()}
+    store = Store.open(folder, time.time())
+    with store:
+        walker = Walker(store, settings, zone_of(settings))
+        apply_requests(store, walker, AlarmState.from_json(store.state(ALARM_STATE)), time.time())
+        handled = [request for request in store.requests(pending=False) if request.request_id in waiting]
+    for request in handled:
+        talk(f"{request.kind}: {request.state} ({request.result})")
+    talk(f"{len(handled)} applied." if handled else "Nothing is waiting.")
+    return int(any(request.state == "refused" for request in handled))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -71,6 +70,7 @@ for command in (
     decisions.undo,
     decisions.ack,
     decisions.snooze,
+    decisions.apply,
     handoff.export,
     messages.notify,
     past.replay,
@@ -101,9 +101,6 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     except NsgdError as error:
         click.echo(f"nsgd: {error.sentence}", err=True)
         return USAGE if isinstance(error, BadRequest) else FAILURE
-    except BrokenPipeError:  # `nsgd ... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except OSError as error:
         click.echo(f"nsgd: {error.filename or 'the system'}: {error.strerror or error}.", err=True)
         return FAILURE

@@ -42,7 +42,7 @@ def measure(paths: tuple[str, ...], out: str) -> None:
     from nsgd.walk import Walker
 
     settings = load_settings().settings
-    target = Path(out).expanduser().absolute()
+    target = Path(out).expanduser().resolve()
     found = in_night_order(list(find_files(paths, target, settings)), settings)
     if not found:
         raise BadRequest(f"There is no FITS, XISF, TIFF or raw file in {', '.join(paths)}.")
@@ -71,12 +71,14 @@ def take(store: Store, walker: Walker, path: Path, folder: Path) -> None:
 
 def _summary(store: Store) -> str:
     """What was measured and what was not, with each file that could not be read."""
+    from nsgd.dashboard.inert import inert
+
     rows, ignored = store.subs(), store.ignored()
     failed = sum(row.failure is not None for row in rows)
     parts = [f"{len(rows) - failed} subs measured", f"{failed} failed", f"{sum(ignored.values())} ignored"]
     if ignored:
         parts[2] += f" ({', '.join(f'{count} {kind}' for kind, count in sorted(ignored.items()))})"
-    unreadable = [f"unreadable: {problem.sentence}" for problem in store.unreadable()]
+    unreadable = [f"unreadable: {inert(item.path, 400)}: {inert(item.sentence, 400)}" for item in store.unreadable()]
     return "\n".join([*unreadable, ", ".join(parts) + "."])
 
 
@@ -91,7 +93,7 @@ def find_files(paths: Sequence[str], target: Path, settings: Settings) -> Iterat
     from nsgd.daemon.scan import list_images
 
     for given in paths:
-        path = Path(given).expanduser().absolute()
+        path = Path(given).expanduser().resolve()
         if not path.exists():
             raise BadRequest(f"{given} does not exist; check the spelling, or mount the share first.")
         if path == target:

@@ -41,7 +41,7 @@ def run(folders: tuple[str, ...]) -> int:
 
 def existing_folder(folder: str) -> str:
     """The absolute path of a folder given on the command line. Raises BadRequest where there is none."""
-    path = Path(folder).expanduser().absolute()
+    path = Path(folder).expanduser().resolve()
     if not path.exists():
         raise BadRequest(f"{folder} does not exist; check the spelling, or mount the share first.")
     if not path.is_dir():

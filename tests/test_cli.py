@@ -1,0 +1,443 @@
+"""The command line keeps its promises: exit codes, one clear sentence an error, data on stdout and talk on stderr."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nsgd import simulate
+from nsgd.cli.entry import run_command
+from nsgd.session.store import DaemonStatus, Reader, Store
+
+SUBS = 10
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one command line did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Nsgd = Callable[..., Said]
+
+
+@pytest.fixture
+def nsgd(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nsgd:
+    """Run a command line in this process, away from the user's own settings and store."""
+    for name in ("NSGD_CONFIG", "NSGD_NOTIFY_URLS", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("nsgd.config.ETC_FILE", tmp_path / "etc" / "config.toml")
+    monkeypatch.setattr("nsgd.config.SERVICE_STORE", tmp_path / "service")
+
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = run_command([str(part) for part in arguments])
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def lights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small night of one series, and a dark."""
+    folder = tmp_path_factory.mktemp("lights")
+    night = simulate.night("clear", subs=SUBS, width_px=400, height_px=300)
+    simulate.write_night(night, folder)
+    cards = [card for card in simulate.sub_cards(night.subs[0]) if card[0] != "IMAGETYP"]
+    simulate.write_sub(folder / "dark_0001.fits", night.pixels(0), [("IMAGETYP", "DARK", ""), *cards])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(lights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That night, measured."""
+    out = tmp_path_factory.mktemp("measured")
+    assert run_command(["measure", str(lights), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def store(measured: Path, tmp_path: Path) -> Path:
+    """A copy of its store that a test may change."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / "nsgd.db").write_bytes((measured / "nsgd.db").read_bytes())
+    return folder
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "subs.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ------------------------------------------------------------------------------------------- the whole
+
+
+def test_help_and_version_take_a_fifth_of_a_second() -> None:
+    for option in ("--help", "--version"):
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            done = subprocess.run([sys.executable, "-m", "nsgd", option], capture_output=True, text=True, check=True)
+            times.append(time.perf_counter() - began)
+        assert min(times) < 0.2
+        assert "nsgd" in done.stdout
+
+
+def test_version_names_the_libraries_that_a_bug_report_needs(nsgd: Nsgd) -> None:
+    said = nsgd("--version")
+    assert all(name in said.out for name in ("nsgd 0", "Python 3", "numpy", "astropy", "sep", "textual", "apprise"))
+
+
+def test_a_mistyped_command_gets_the_nearest_one(nsgd: Nsgd) -> None:
+    said = nsgd("mesure", "x")
+    assert said.code == 2
+    assert "No such command 'mesure'" in said.err
+    assert "measure" in said.err
+
+
+def test_bad_settings_stop_every_command_with_78(nsgd: Nsgd, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[watch]\npol_s = 1\nrescan_s = 0\n", encoding="utf-8")
+    for command in (
+        ("run", tmp_path),
+        ("status",),
+        ("measure", tmp_path, "--out", tmp_path / "o"),
+        ("config", "check"),
+    ):
+        said = nsgd(*command, "--config", bad)
+        assert said.code == 78
+        assert said.out == ""
+        assert f"{bad} line 2: there is no setting watch.pol_s; did you mean poll_s?" in said.err
+        assert "nsgd: 2 problems in the settings; nothing was started." in said.err
+
+
+def test_interrupting_is_130(nsgd: Nsgd, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    def interrupted(_folder: Path) -> Reader:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reader, "open", interrupted)
+    said = nsgd("status", "--store", store)
+    assert said.code == 130
+    assert said.err.strip() == "nsgd: interrupted"
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_noise(store: Path) -> None:
+    command = f'"{sys.executable}" -m nsgd config show --store "{store}" | head -1'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout == "watch.folders = []\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("run",), "Which folder does your capture program write into? Say `nsgd run FOLDER`."),
+        (("run", "/no/such"), "/no/such does not exist; check the spelling, or mount the share first."),
+        (("run", __file__), "is a file; name the folder that the capture program writes into."),
+        (("measure", "/no/such", "--out", "OUT"), "/no/such does not exist; check the spelling, or mount the share"),
+        (("measure", "EMPTY", "--out", "OUT"), "There is no FITS, XISF, TIFF or raw file in"),
+        (
+            ("measure", "EMPTY", "--out", "EMPTY"),
+            "is the capture folder itself; name another, nsgd never writes there.",
+        ),
+        (("simulate", "dragons", "--out", "OUT"), "There is no night 'dragons'; there are airmass, bayer, clear"),
+        (("accept", "no.fits", "--store", "STORE"), "The store knows no sub no.fits; `nsgd export csv` lists all"),
+        (("reject", "no.fits", "--store", "STORE"), "The store knows no sub no.fits"),
+        (("undo", "no.fits", "--store", "STORE"), "The store knows no sub no.fits"),
+        (("reference", "set", "no.fits", "--store", "STORE"), "The store knows no sub no.fits"),
+        (
+            ("reference", "auto", "--series", "Ha", "--store", "STORE"),
+            'No series fits "Ha"; name one with --series: 1 =',
+        ),
+        (("limits", "set", "--store", "STORE"), "Name a cut-off to set, such as --transmission 0.6, or --reset."),
+        (("replay", "--session", "1999-01-01", "--store", "STORE"), "There is no night 1999-01-01; there are 20"),
+        (("notify", "test"), "No service is set: put one Apprise URL a line into a file of mode 0600"),
+        (("notify", "list"), "No service is set"),
+    ],
+)
+def test_what_a_user_can_get_wrong_has_its_sentence_and_exit_code_2(
+    nsgd: Nsgd, arguments: tuple[str, ...], sentence: str, tmp_path: Path, store: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"OUT": tmp_path / "out", "EMPTY": tmp_path / "empty", "STORE": store}
+    said = nsgd(*(places.get(part, part) for part in arguments))
+    assert sentence in said.err
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("reference", "show"),
+        ("reference", "set", "a.fits"),
+        ("limits", "show"),
+        ("accept", "a.fits"),
+        ("ack",),
+        ("snooze",),
+        ("session", "list"),
+        ("session", "end"),
+        ("replay",),
+        ("export", "csv", "--out", "out"),
+    ],
+)
+def test_without_a_store_every_command_says_where_it_looked(
+    nsgd: Nsgd, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = nsgd(*arguments)
+    assert said.code == 1
+    where = tmp_path / "state" / "nsgd"
+    assert said.err == f"nsgd: There is no store in {where}: start `nsgd run`, or name another one with --store.\n"
+
+
+# ------------------------------------------------------------------------------------------- measure
+
+
+def test_measure_writes_a_row_per_sub_and_counts_the_rest(nsgd: Nsgd, lights: Path, tmp_path: Path) -> None:
+    said = nsgd("measure", lights, "--out", tmp_path / "out")
+    assert said.code == 0
+    assert said.out == f"{tmp_path / 'out' / 'subs.csv'}\n"
+    assert f"{SUBS} subs measured, 0 failed, 1 ignored (1 dark)." in said.err
+    rows = table(tmp_path / "out")
+    assert len(rows) == SUBS
+    assert [row["date_obs"] for row in rows] == sorted(row["date_obs"] for row in rows)
+    assert all(row["status"] == "ok" for row in rows)
+
+
+def test_measuring_again_measures_only_what_is_new_and_changes_nothing(
+    nsgd: Nsgd, lights: Path, measured: Path, tmp_path: Path
+) -> None:
+    first = (measured / "subs.csv").read_bytes()
+    assert nsgd("measure", lights, "--out", measured).code == 0
+    assert (measured / "subs.csv").read_bytes() == first
+    with Reader.open(measured) as reader:
+        assert len(reader.subs()) == SUBS
+
+
+def test_a_broken_file_is_named_and_the_rest_is_measured(nsgd: Nsgd, lights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lights"
+    folder.mkdir()
+    for path in sorted(lights.rglob("*.fits"))[1:4]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.fits").write_bytes(b"this is no picture")
+    (folder / "empty.fits").touch()
+    (folder / "notes.txt").write_text("not looked at", encoding="utf-8")
+    said = nsgd("measure", folder, "--out", tmp_path / "out")
+    assert said.code == 0
+    assert "unreadable: " in said.err
+    assert "broken.fits" in said.err
+    assert "empty.fits" in said.err
+    assert "notes.txt" not in said.err
+    assert len(table(tmp_path / "out")) == 3
+
+
+def test_measure_changes_nothing_in_the_capture_folder(nsgd: Nsgd, lights: Path, tmp_path: Path) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        found = {str(path): path.stat() for path in lights.rglob("*")}
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+    before = state()
+    assert nsgd("measure", lights, "--out", tmp_path / "out").code == 0
+    assert state() == before
+
+
+# ------------------------------------------------------------------------------------------- looking
+
+
+def test_status_is_text_for_people_and_json_for_programs(nsgd: Nsgd, store: Path) -> None:
+    said = nsgd("status", "--store", store)
+    assert said.code == 0
+    assert f"{SUBS} of {SUBS} kept" in said.out
+    assert "daemon   not running" in said.out
+    facts = json.loads(nsgd("status", "--json", "--store", store).out)
+    assert facts["series"][0]["subs"] == SUBS
+    assert facts["daemon"]["running"] is False
+    assert facts["ignored"] == {"dark": 1}
+
+
+def beat(store: Path, now_utc_s: float, state: str, utc_s: float) -> None:
+    """Pretend that a daemon looked at the sky."""
+    with Store.open(store, now_utc_s) as opened:
+        status = DaemonStatus(os.getpid(), "here", now_utc_s, now_utc_s, sky={"state": state, "utc_s": utc_s})
+        opened.beat(now_utc_s, status)  # type: ignore[attr-defined]
+
+
+def test_is_clear_is_unknown_without_store_or_daemon(nsgd: Nsgd, store: Path, tmp_path: Path) -> None:
+    assert nsgd("is-clear").code == 4
+    assert nsgd("is-clear", "--store", store).code == 4
+
+
+def test_reference_and_limits_are_shown(nsgd: Nsgd, store: Path) -> None:
+    assert "automatic" in nsgd("reference", "show", "--store", store).out
+    assert "transmission 0.75\tweight 0.25" in nsgd("limits", "show", "--store", store).out
+
+
+def test_sessions_are_listed(nsgd: Nsgd, store: Path) -> None:
+    assert f"\t{SUBS} subs\t0 failed" in nsgd("session", "list", "--store", store).out
+
+
+def test_a_clear_night_replays_without_a_message(nsgd: Nsgd, store: Path) -> None:
+    said = nsgd("replay", "--store", store)
+    assert said.code == 0
+    assert said.out == ""
+    assert "0 messages would have been sent." in said.err
+
+
+# ------------------------------------------------------------------------------------------- deciding
+
+
+def a_name(store: Path, number: int = 0) -> str:
+    with Reader.open(store) as reader:
+        return Path(reader.subs()[number].path).name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("accept", "NAME"), "accept"),
+        (("reject", "NAME"), "reject"),
+        (("undo", "NAME"), "undo"),
+        (("reference", "set", "NAME"), "reference"),
+        (("reference", "auto"), "reference"),
+        (("limits", "set", "--transmission", "0.6"), "limits"),
+        (("limits", "set", "--reset"), "limits"),
+        (("ack",), "ack"),
+        (("snooze", "45"), "snooze"),
+        (("session", "end"), "session_end"),
+    ],
+)
+def test_a_decision_is_a_durable_request(nsgd: Nsgd, store: Path, arguments: tuple[str, ...], kind: str) -> None:
+    said = nsgd(*(a_name(store) if part == "NAME" else part for part in arguments), "--store", store)
+    assert said.code == 0
+    assert "No daemon runs on this store: `nsgd apply` makes it so now." in said.err
+    with Reader.open(store) as reader:
+        assert [request.kind for request in reader.requests()] == [kind]
+
+
+# ------------------------------------------------------------------------------------------- settings
+
+
+def test_config_init_writes_a_private_file_that_checks_out(nsgd: Nsgd, tmp_path: Path) -> None:
+    said = nsgd("config", "init", "--folder", tmp_path, "--timezone", "Europe/Berlin", "--sensitivity", "keen")
+    assert said.code == 0
+    path = tmp_path / "config" / "nsgd" / "config.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert nsgd("config", "check").code == 0
+    shown = nsgd("config", "show", "--origin").out
+    assert f'watch.folders = ["{tmp_path}"]  # {path} line ' in shown
+    assert 'alarm.sensitivity = "keen"' in shown
+    assert "watch.poll_s = 5.0  # default" in shown
+    assert nsgd("config", "path").out == f"{path}\n"
+
+
+def test_config_init_does_not_overwrite_what_exists(nsgd: Nsgd) -> None:
+    assert nsgd("config", "init", "--timezone", "UTC").code == 0
+    said = nsgd("config", "init", "--timezone", "UTC")
+    assert said.code == 2
+    assert "exists; change it with an editor, or replace it with --force." in said.err
+    assert nsgd("config", "init", "--timezone", "UTC", "--force").code == 0
+
+
+def test_config_init_refuses_a_wrong_answer_and_writes_nothing(nsgd: Nsgd, tmp_path: Path) -> None:
+    said = nsgd("config", "init", "--timezone", "Mars/Base")
+    assert said.code == 78
+    assert "is no known time zone" in said.err
+    assert not (tmp_path / "config").exists()
+
+
+def test_config_show_masks_secrets(nsgd: Nsgd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSGD_NOTIFY_URLS", "ntfy://canary-topic")
+    for arguments in (("config", "show", "--origin"), ("config", "show", "--json")):
+        said = nsgd(*arguments)
+        assert "canary" not in said.out + said.err
+        assert "environment NSGD_NOTIFY_URLS" in said.out
+
+
+def test_notify_list_never_shows_a_url(nsgd: Nsgd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSGD_NOTIFY_URLS", "ntfy://canary-topic nonsense://canary")
+    said = nsgd("notify", "list")
+    assert said.out == "s1 ntfy\ns2 nonsense: this URL is not understood by Apprise\n"
+    assert said.code == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for_each_shell(nsgd: Nsgd, shell: str) -> None:
+    said = nsgd("completion", shell)
+    assert said.code == 0
+    assert "_NSGD_COMPLETE" in said.out
+
+
+# ------------------------------------------------------------------------------------------- doctor
+
+
+def findings(nsgd: Nsgd, *arguments: object) -> tuple[int, dict[str, dict[str, str]]]:
+    said = nsgd("doctor", "--json", *arguments)
+    return said.code, {finding["what"]: finding for finding in json.loads(said.out)}
+
+
+def test_doctor_finds_a_good_folder_good(nsgd: Nsgd, lights: Path, store: Path) -> None:
+    nsgd("config", "init", "--folder", lights)
+    code, found = findings(nsgd, "--store", store)
+    assert code == 0
+    assert found[f"folder {lights}"]["state"] == "ok"
+    assert f"{SUBS + 1} images" in found[f"folder {lights}"]["sentence"]
+    assert found["daemon"] == {
+        "state": "warn",
+        "what": "daemon",
+        "sentence": "not running",
+        "remedy": "start `nsgd run`, or the service",
+    }
+
+
+def test_doctor_fails_on_a_missing_folder_and_says_what_to_do(nsgd: Nsgd, tmp_path: Path, store: Path) -> None:
+    nsgd("config", "init", "--folder", tmp_path / "gone")
+    code, found = findings(nsgd, "--store", store)
+    assert code == 1
+    assert found[f"folder {tmp_path / 'gone'}"]["remedy"] == "mount the share or disk, or correct watch.folders"
+
+
+def test_doctor_reports_bad_settings_and_goes_on(nsgd: Nsgd, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[watch]\npol_s = 1\n", encoding="utf-8")
+    code, found = findings(nsgd, "--config", bad)
+    assert code == 1
+    assert "did you mean poll_s?" in found["settings"]["sentence"]
+    assert "disk" in found
+
+
+def test_doctor_notices_a_url_that_nobody_understands(nsgd: Nsgd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSGD_NOTIFY_URLS", "nonsense://canary")
+    code, found = findings(nsgd)
+    assert code == 1
+    assert found["service s1 nonsense"]["state"] == "fail"
+    assert "canary" not in json.dumps(found)
+
+
+def test_doctor_notices_files_from_the_future(nsgd: Nsgd, tmp_path: Path, lights: Path) -> None:
+    folder = tmp_path / "lights"
+    folder.mkdir()
+    ahead = folder / "sub.fits"
+    ahead.write_bytes(next(lights.rglob("*.fits")).read_bytes())
+    os.utime(ahead, (time.time() + 3600, time.time() + 3600))
+    nsgd("config", "init", "--folder", folder)
+    said = nsgd("doctor")
+    assert "its clock is 59 min ahead of this computer's" in said.out or "60 min ahead" in said.out
+    assert "set the clocks of both computers by NTP" in said.out
