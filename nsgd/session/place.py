@@ -5,13 +5,14 @@ SQLite's write-ahead log needs shared memory and honest locks, so a network file
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from pathlib import Path
 from types import TracebackType
 
-from nsgd.errors import StoreLocked, StoreUnusable, StoreUnwritable
+from nsgd.errors import StoreLocked, StoreProblem, StoreUnusable, StoreUnwritable
 
 LOCK_NAME = "lock"
 _NETWORK = frozenset(
@@ -79,7 +80,7 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StoreUnwritable(f"The store folder {folder} cannot be made: {error.strerror}.") from error
+        raise _problem(error, f"The store folder {folder} cannot be made: {error.strerror}.") from error
     kind = filesystem_of(folder)
     if kind in _NETWORK:
         raise StoreUnusable(
@@ -117,7 +118,7 @@ def open_file(path: Path, folder: Path) -> int:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     except OSError as error:
-        raise StoreUnwritable(f"{path} cannot be written: {error.strerror}. {_group_hint(folder)}") from error
+        raise _problem(error, f"{path} cannot be written: {error.strerror}. {_group_hint(folder)}") from error
     _share_with_group(file, folder)
     return file
 
@@ -129,6 +130,12 @@ def _share_with_group(file: int, folder: Path) -> None:
     wanted = 0o660 if folder.stat().st_mode & stat.S_IWGRP else 0o600
     if about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) != wanted:
         os.fchmod(file, wanted)
+
+
+def _problem(error: OSError, sentence: str) -> StoreProblem:
+    """Trying again helps against a full disk; against a missing right or a file in the way it does not."""
+    lasting = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+    return StoreUnusable(sentence) if error.errno in lasting else StoreUnwritable(sentence)
 
 
 def _group_hint(folder: Path) -> str:

@@ -510,7 +510,7 @@ class Store(Reader):
         with self._lock:
             change = self._next_change()
             row, series = self._with_ids(commit, change)
-            puts: list[Put] = [("subs", _sub_values(row))]
+            puts: list[Put] = [("subs", _sub_values(row)), *self._overwritten(row, change)]
             if commit.facts is not None:
                 puts.append(("facts", (row.sub_id, to_bytes(commit.facts))))
             if series is not None:
@@ -572,6 +572,12 @@ class Store(Reader):
         """Keep that a file could not be read, and why."""
         self._note_file(path, "unreadable", sentence)
 
+    def returned(self, path: str) -> None:
+        """A file that was dealt with before is there (again): the sub it holds is not gone."""
+        rows = self._query(f"SELECT sub_id FROM {self._table('subs')} WHERE path = ? AND gone", _text_or_bytes(path))
+        if rows:
+            self._change_subs([row[0] for row in rows], gone=False)
+
     def stamp(self, path: str, size: int, mtime_ns: int) -> None:
         """Keep that a file was dealt with in this size and time (see `seen`)."""
         with self._lock:
@@ -581,19 +587,34 @@ class Store(Reader):
             if not rows or rows[0][1:3] != (size, mtime_ns):
                 self._save([("files", (key, size, mtime_ns, outcome, note))], self._next_change())
 
+    def forget(self, before: str) -> int:
+        """Drop subs and alerts of sessions before the given one ("YYYY-MM-DD"); returns how many subs went.
+
+        References stay, since others are related to them, and so does what `seen` knows: a file that still lies
+        there is not measured again.
+        """
+        with self._lock:
+            if self.save_problem:
+                return 0
+            references = [row.reference_id for row in self.series()]
+            old = [row.sub_id for row in self.subs() if row.session < before and row.sub_id not in references]
+            alerts = [row.alert_id for row in self.alerts() if row.session < before]
+            doomed = [("subs", "sub_id", old), ("facts", "sub_id", old)]
+            doomed += [("alerts", "alert_id", alerts), ("outbox", "alert_id", alerts)]
+            with self._transaction():
+                for table, column, ids in doomed:
+                    sql = f"DELETE FROM main.{table} WHERE {column} = ?"
+                    self._connection.executemany(sql, [(number,) for number in ids])
+            return len(old)
+
     def beat(self, now_utc_s: float, status: DaemonStatus) -> None:
         """Keep the daemon's word about itself, without waiting for the disk; also tries to save what is unsaved."""
         values = asdict(replace(status, last_progress_utc_s=now_utc_s))
-        with self._lock:
-            if self.save_problem:
-                self._save([("daemon", (1, dumps(values)))], self._next_change())
-                return
-            # The heartbeat may be lost in a power cut: waiting for the disk each time would wear out an SD card.
-            self._query("PRAGMA synchronous = NORMAL")
-            try:
-                self._save([("daemon", (1, dumps(values)))], None)
-            finally:
-                self._query("PRAGMA synchronous = FULL")
+        self._save_quietly([("daemon", (1, dumps(values)))])
+
+    def note(self, name: str, text: str) -> None:
+        """Keep a named text without waiting for the disk: a killed process does not lose it, a power cut may."""
+        self._save_quietly(_state_puts({name: text}))
 
     def due(self, now_utc_s: float) -> list[OutboxRow]:
         """Deliveries to try now, oldest first."""
@@ -637,6 +658,12 @@ class Store(Reader):
             row = replace(row, series_id=series.series_id)
         self._ids["series"] = max(self._ids["series"], series.series_id)
         return row, series
+
+    def _overwritten(self, row: SubRow, change: int) -> list[Put]:
+        """Subs whose file this one has replaced: they stay, their file is gone."""
+        sql = f"SELECT sub_id FROM {self._table('subs')} WHERE path = ? AND sub_id <> ? AND NOT gone"
+        old = [self.sub(found[0]) for found in self._query(sql, _text_or_bytes(row.path), row.sub_id)]
+        return [("subs", _sub_values(replace(other, gone=True, change=change))) for other in old]
 
     def _relation_puts(self, relations: Sequence[tuple[int, Relation]], change: int) -> list[Put]:
         return [
@@ -714,6 +741,18 @@ class Store(Reader):
             self._keep_in_memory(rows, problem.sentence)
             if unsaved is not None:
                 self._unsaved.add(unsaved)
+
+    def _save_quietly(self, puts: Sequence[Put]) -> None:
+        """Write rows without a change number and without waiting for the disk, which would wear out an SD card."""
+        with self._lock:
+            if self.save_problem:
+                self._save(puts, self._next_change())
+                return
+            self._query("PRAGMA synchronous = NORMAL")
+            try:
+                self._save(puts, None)
+            finally:
+                self._query("PRAGMA synchronous = FULL")
 
     def _write_to_disk(self, rows: Sequence[Put]) -> None:
         was_unsaved = bool(self.save_problem)
