@@ -65,7 +65,7 @@ class _Candidate:
 @dataclass(slots=True)
 class _Retry:
     first_s: float
-    wait_s: float = FIRST_RETRY_S
+    wait_s: float
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class SettledFiles:
         seen = self._done.get(path)
         if seen is None:
             return path in self._waiting
-        retry = self._retries.setdefault(path, _Retry(now_s))
+        retry = self._retries.setdefault(path, _Retry(now_s, FIRST_RETRY_S))
         if now_s - retry.first_s > self.give_up_s:
             return False
         del self._done[path]
