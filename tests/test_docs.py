@@ -67,9 +67,9 @@ def test_every_option_says_what_it_does(name: str, command: click.Command) -> No
 
 def test_every_command_line_in_the_readme_is_understood() -> None:
     known = {name for name, _ in COMMANDS}
-    said = re.findall(r"^(nsgd [a-z-]+(?: [a-z]+)?)", README, re.MULTILINE) + re.findall(
-        r"`(nsgd [a-z-]+(?: [a-z]+)?)", README
-    )
+    blocks = "\n".join(re.findall(r"```(?:sh|bat)\n(.*?)```", README, re.DOTALL))
+    pattern = r"\bnsgd [a-z-]+(?: [a-z]+)?"
+    said = re.findall(rf"(?:^|[ /])({pattern})", blocks, re.MULTILINE) + re.findall(rf"`({pattern})", README)
     assert said
     for line in said:
         words = line.split()
