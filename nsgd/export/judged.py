@@ -12,6 +12,7 @@ from nsgd.session.series import natural_key
 from nsgd.session.sky import observe, states
 from nsgd.session.store import Reader
 from nsgd.settings import Settings
+from nsgd.walk import final_series
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,17 +35,20 @@ class Judged:
 
 
 def judged(reader: Reader, settings: Settings) -> Judged:
-    """Judge every series of the store and replay the sky over all of its subs."""
-    series = {one.series_id: one for one in reader.series()}
-    rows = sorted(reader.subs(), key=order_key)
+    """Judge every series of the store, fitted anew to all of its facts, and replay the sky over all subs."""
+    series: dict[int, SeriesRow] = {}
+    rows = [row for row in reader.subs() if row.series_id == 0]
     verdicts: dict[int, Verdict] = {}
     channels: dict[int, tuple[float, ...]] = {}
-    for one in series.values():
-        found = judge(Columns.from_rows(row for row in rows if row.series_id == one.series_id), one, settings.limits)
+    for one, members in final_series(reader):
+        series[one.series_id] = one
+        rows += members
+        found = judge(Columns.from_rows(sorted(members, key=order_key)), one, settings.limits)
         for at in range(len(found)):
             verdict = found.row(at)
             verdicts[verdict.sub_id] = verdict
             channels[verdict.sub_id] = tuple(float(value) for value in found.transmission_channel[at])
+    rows.sort(key=order_key)
     site = (settings.site.latitude_deg, settings.site.longitude_deg)
     seen = [observe(row, verdicts[row.sub_id], site) for row in rows if row.sub_id in verdicts]
     return Judged(series, rows, verdicts, states(seen), channels)

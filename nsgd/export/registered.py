@@ -1,0 +1,459 @@
+"""Calibrated, registered frames, measured with the engine of the live night, for what is to be stacked.
+
+The frames share one geometry, so every transform is the identity; zeros around the registered picture are no sky.
+One group per filter: one catalogue, one solution, one reference, verdicts by the same rules as at night.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from nsgd.errors import ExportProblem, FileProblem, MeasureFailure, NsgdError
+from nsgd.export.carried import Carried
+from nsgd.export.text import slug
+from nsgd.frames.read import looks_like_image, read_frame, read_header
+from nsgd.measure import scale
+from nsgd.measure.gradient import Surface
+from nsgd.measure.recipe import catalogue_from, identity_facts
+from nsgd.measure.relate import Related, gradient_surfaces, measured_channels, relate
+from nsgd.records import (
+    Catalogue,
+    Failure,
+    Floats32,
+    Frame,
+    HeaderFacts,
+    Pixels,
+    SeriesRow,
+    SubFacts,
+    SubRow,
+    Verdict,
+)
+from nsgd.session.judge import Columns, judge
+from nsgd.session.series import natural_key, series_key, session_of, stream_key
+from nsgd.settings import Settings
+
+WORKERS: Final = 2
+"""Frames that are measured at a time; each needs memory for its pixels."""
+FULL_SCALE_ADU: Final = 65535.0
+"""What 1 becomes in frames of floating point."""
+WHOLE_NODE: Final = 0.98
+"""A node counts where this part of its box is sky in both frames: less of a box lies off its centre."""
+MISPLACED_SCATTER: Final = 0.5
+"""Star ratios that scatter more than this were not taken at stars: the frame is not registered."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all, and what is being done."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegisteredFrame:
+    """One frame: its row (scalars, relation, failure) and what its gradient is made of."""
+
+    path: Path
+    row: SubRow
+    facts: SubFacts | None = None
+    full_scale_adu: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Frames that can go into one stack, in mid-exposure order."""
+
+    name: str
+    """The filter, for file names."""
+    series: SeriesRow
+    catalogue: Catalogue
+    frames: tuple[RegisteredFrame, ...]
+    verdicts: Mapping[int, Verdict]
+
+    @property
+    def reference(self) -> RegisteredFrame:
+        """The frame that the others are matched to."""
+        return next(frame for frame in self.frames if frame.row.sub_id == self.series.reference_id)
+
+
+def find_frames(folder: Path, leave_out: Path) -> list[Path]:
+    """FITS and XISF files below a folder in natural name order, without what lies in `leave_out`.
+
+    Raises
+    ------
+    ExportProblem
+        There are none.
+    """
+    kept_out = leave_out.resolve()
+    found = [path for path in folder.rglob("*") if path.is_file() and looks_like_image(path)]
+    found = [path for path in found if not path.resolve().is_relative_to(kept_out)]
+    if not found:
+        raise ExportProblem(f"There are no FITS or XISF files in {folder}: name the folder of the registered frames.")
+    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+
+
+def measure_groups(
+    folder: Path, paths: Sequence[Path], settings: Settings, carried: Carried, progress: Progress
+) -> list[Group]:
+    """Measure registered frames and judge them, filter by filter.
+
+    Parameters
+    ----------
+    folder
+        What the names of the frames are relative to.
+    carried
+        What people decided about these frames in the live session.
+
+    Raises
+    ------
+    ExportProblem
+        No frame can be measured.
+    """
+    frames = [_listed(number, path, folder, settings) for number, path in enumerate(paths, start=1)]
+    done, groups = 0, []
+    for number, (name, members) in enumerate(_split(frames).items(), start=1):
+        step = partial(_report, progress, done, len(frames))
+        group = _measure_group(name, members, _Night(settings, carried, number, step))
+        done += len(members)
+        if group is not None:
+            groups.append(group)
+    if not groups:
+        raise ExportProblem("None of the frames can be measured: are they calibrated, registered light frames?")
+    return groups
+
+
+def surfaces(group: Group, frame: RegisteredFrame) -> list[Surface]:
+    """Gradient of each channel, ADU: scale * frame minus reference, constant included.
+
+    Raises
+    ------
+    MeasureFailure
+        The frame was not measured, or has too little sky in common with the reference.
+    """
+    relation, reference = frame.row.relation, group.reference
+    if frame.facts is None or relation is None or reference.facts is None or reference.row.relation is None:
+        raise MeasureFailure("not_measured", "the frame was not measured")
+    related = Related(reference.row.sub_id, reference.facts, (), ())
+    found = gradient_surfaces(frame.facts, related, relation.scale, group.catalogue, group.series.smoothness)
+    shapes = [surface for surface in found if surface is not None]
+    if len(shapes) < len(found):
+        raise MeasureFailure("no_sky", "too little sky in common with the reference")
+    return shapes
+
+
+def _report(progress: Progress, before: int, total: int, done: int, name: str) -> None:
+    progress(before + done, total, name)
+
+
+def _listed(number: int, path: Path, folder: Path, settings: Settings) -> RegisteredFrame:
+    """A frame with its header, or with the reason why it has none."""
+    failure = None
+    try:
+        header = read_header(path, aliases=settings.filters)
+    except FileProblem as problem:
+        header, failure = HeaderFacts(), Failure("unreadable", problem.sentence)
+    timed = header.mid_utc_s is not None
+    order_utc_s = float(header.mid_utc_s or 0.0)
+    row = SubRow(
+        sub_id=number,
+        content_id="",
+        series_id=0,
+        stream=stream_key(header),
+        folder=str(folder),
+        path=path.relative_to(folder).as_posix(),
+        gone=False,
+        header=header,
+        session=session_of(order_utc_s, None),
+        arrived_utc_s=order_utc_s,
+        order_utc_s=order_utc_s,
+        order_flag="" if timed else "no time in the header",
+        failure=failure,
+        measure_s=float("nan"),
+    )
+    return RegisteredFrame(path, row)
+
+
+def _split(frames: Sequence[RegisteredFrame]) -> dict[str, list[RegisteredFrame]]:
+    """Frames by filter. Those that cannot be read are reported with the largest group."""
+    named: dict[str, list[RegisteredFrame]] = defaultdict(list)
+    for frame in frames:
+        if frame.row.failure is None:
+            filter_name = frame.row.header.filter_name
+            named["unfiltered" if filter_name == "none" else slug(filter_name)].append(frame)
+    if named:
+        max(named.values(), key=len).extend(frame for frame in frames if frame.row.failure is not None)
+    return named
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Night:
+    """What the measurement of one group needs besides its frames."""
+
+    settings: Settings
+    carried: Carried
+    series_id: int
+    step: Callable[[int, str], None]
+
+
+def _measure_group(name: str, members: Sequence[RegisteredFrame], night: _Night) -> Group | None:
+    """One group, None where no frame of it can be measured."""
+    carried, settings = night.carried, night.settings
+    live = {frame.row.sub_id: carried.sub(frame.path, frame.row.header) for frame in members}
+    chosen = _chosen_reference(members, live, carried)
+    catalogue = _catalogue([chosen] if chosen else _three_of(members), settings)
+    if catalogue is None:
+        return None
+    measured = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        work = partial(_measured, catalogue=catalogue, settings=settings)
+        for done, frame in enumerate(pool.map(work, members), start=1):
+            decision = live[frame.row.sub_id]
+            measured.append(replace(frame, row=replace(frame.row, decision=decision.decision if decision else "")))
+            night.step(done, frame.row.path)
+    known = [series for row in live.values() if (series := carried.series(row)) is not None]
+    series = _series(members[0].row.header, catalogue, known[0] if known else None, night)
+    return _judged(name, series, (catalogue, measured, chosen), settings)
+
+
+def _chosen_reference(
+    members: Sequence[RegisteredFrame], live: Mapping[int, SubRow | None], carried: Carried
+) -> RegisteredFrame | None:
+    """The frame of the sub that a person chose as reference."""
+    for frame in members:
+        row = live[frame.row.sub_id]
+        series = carried.series(row)
+        if row is not None and series is not None and series.reference_chosen and series.reference_id == row.sub_id:
+            return frame
+    return None
+
+
+def _three_of(members: Sequence[RegisteredFrame]) -> list[RegisteredFrame]:
+    """First, middle and last readable frame: cloud does not cover all three as a rule."""
+    readable = [frame for frame in members if frame.row.failure is None]
+    places = sorted({0, len(readable) // 2, len(readable) - 1})
+    return [readable[place] for place in places] if readable else []
+
+
+def _catalogue(candidates: Sequence[RegisteredFrame], settings: Settings) -> Catalogue | None:
+    """Catalogue of the candidate with the most stars, None where none can be measured."""
+    best: Catalogue | None = None
+    for candidate in candidates:
+        try:
+            catalogue = catalogue_from(_picture(candidate.path, settings), settings.measure)
+        except (FileProblem, MeasureFailure):
+            continue
+        if best is None or catalogue.stars_detected > best.stars_detected:
+            best = catalogue
+    return best
+
+
+def _picture(path: Path, settings: Settings) -> Frame:
+    """The frame in 16-bit ADU, as EGAIN means it, with its empty borders marked as missing."""
+    frame = read_frame(path, budget_mb=settings.watch.budget_mb, aliases=settings.filters)
+    if frame.header.bayer_pattern:
+        raise MeasureFailure("mosaic", "a Bayer mosaic cannot be registered: debayer it first")
+    for plane in frame.planes:
+        mark_borders(plane.pixels)
+    if frame.full_scale_adu > 1.0:
+        return frame
+    for plane in frame.planes:
+        plane.pixels[...] *= np.float32(FULL_SCALE_ADU)
+    return replace(
+        frame,
+        saturation_adu=frame.saturation_adu * FULL_SCALE_ADU,
+        full_scale_adu=frame.full_scale_adu * FULL_SCALE_ADU,
+    )
+
+
+def mark_borders(pixels: Pixels) -> None:
+    """Set to NaN what registration left empty: zeros that reach the edge along their row or column."""
+    empty = (pixels == 0) | ~np.isfinite(pixels)
+    if not empty.any():
+        return
+    outside = np.zeros_like(empty)
+    for axis in (0, 1):
+        forward = np.logical_and.accumulate(empty, axis=axis)
+        outside |= forward
+        outside |= np.flip(np.logical_and.accumulate(np.flip(empty, axis), axis=axis), axis)
+    pixels[outside] = np.nan
+
+
+def _measured(frame: RegisteredFrame, catalogue: Catalogue, settings: Settings) -> RegisteredFrame:
+    """Facts of one frame, or the reason why it has none."""
+    if frame.row.failure is not None:
+        return frame
+    try:
+        picture = _picture(frame.path, settings)
+        _check_geometry(picture, catalogue)
+        facts = identity_facts(picture, catalogue, settings.measure)
+    except FileProblem as problem:
+        return _failed(frame, "unreadable", problem)
+    except MeasureFailure as problem:
+        return _failed(frame, problem.kind, problem)
+    facts = replace(facts, node_fraction=_whole_nodes(facts))
+    row = replace(
+        frame.row,
+        content_id=picture.content_id,
+        header=picture.header,
+        generation=facts.generation,
+        stars_matched=facts.stars_matched,
+        stars_expected=facts.stars_expected,
+        stars_detected=facts.stars_detected,
+        noise_adu=facts.noise_adu,
+        sky_adu=facts.sky_adu,
+        fwhm_px=facts.fwhm_px,
+        ellipticity=facts.ellipticity,
+        background_rms_adu=facts.background_rms_adu,
+    )
+    return RegisteredFrame(frame.path, row, facts, picture.full_scale_adu)
+
+
+def _check_geometry(picture: Frame, catalogue: Catalogue) -> None:
+    header = picture.header
+    if picture.channels != catalogue.channels:
+        raise MeasureFailure("channels", "colour and mono frames cannot go into one stack")
+    if (header.width_px, header.height_px) != (catalogue.width_px, catalogue.height_px):
+        raise MeasureFailure(
+            "geometry",
+            f"it has {header.width_px} x {header.height_px} pixels, the others {catalogue.width_px} x "
+            f"{catalogue.height_px}: register them together",
+        )
+
+
+def _failed(frame: RegisteredFrame, kind: str, problem: NsgdError) -> RegisteredFrame:
+    failure = Failure(kind, problem.sentence, dict(problem.numbers))
+    return replace(frame, facts=None, row=replace(frame.row, relation=None, failure=failure))
+
+
+def _whole_nodes(facts: SubFacts) -> Floats32:
+    """Only nodes whose whole box is sky: a part of a box lies off its centre."""
+    return np.where(facts.node_fraction >= WHOLE_NODE, facts.node_fraction, 0.0).astype(np.float32)
+
+
+def _with_header_noise(frames: Sequence[RegisteredFrame]) -> list[RegisteredFrame]:
+    """NOISExx, of the unregistered pixels, in place of the measured noise, where every frame has it.
+
+    It is what PixInsight weights with; figures of two kinds are never compared.
+    """
+    if not all(frame.facts is None or _header_noise(frame) for frame in frames):
+        return list(frames)
+    return [_with_noise(frame, _header_noise(frame)) for frame in frames]
+
+
+def _header_noise(frame: RegisteredFrame) -> tuple[float, ...]:
+    """NOISExx in ADU, () where the header does not have it for every channel."""
+    keys = frame.row.header.noise_keys
+    good = frame.facts is not None and len(keys) == len(frame.facts.noise_adu) and all(key > 0 for key in keys)
+    return tuple(key * frame.full_scale_adu for key in keys) if good else ()
+
+
+def _with_noise(frame: RegisteredFrame, noise_adu: tuple[float, ...]) -> RegisteredFrame:
+    if frame.facts is None:
+        return frame
+    facts, row = replace(frame.facts, noise_adu=noise_adu), replace(frame.row, noise_adu=noise_adu)
+    return replace(frame, facts=facts, row=row)
+
+
+def _series(header: HeaderFacts, catalogue: Catalogue, live: SeriesRow | None, night: _Night) -> SeriesRow:
+    """The group's series, with smoothness and cut-offs of the live one."""
+    return SeriesRow(
+        series_id=night.series_id,
+        key=series_key(header),
+        object_name=header.object_name,
+        filter_name=header.filter_name,
+        camera=header.camera,
+        binning=header.binning,
+        width_px=catalogue.width_px,
+        height_px=catalogue.height_px,
+        channels=catalogue.channels,
+        reference_id=0,
+        reference_chosen=False,
+        smoothness=live.smoothness if live else night.settings.measure.smoothness,
+        limits=live.limits if live else {},
+        generation=1,
+        solution=1,
+    )
+
+
+def _judged(
+    name: str,
+    series: SeriesRow,
+    parts: tuple[Catalogue, Sequence[RegisteredFrame], RegisteredFrame | None],
+    settings: Settings,
+) -> Group | None:
+    """Solve for star fluxes and zero points, choose the reference, relate and judge."""
+    catalogue, measured, chosen = parts
+    measured = _with_header_noise(measured)
+    zeros = _zero_points(measured)
+    frames = [_checked(frame, zeros.get(frame.row.sub_id, ()), settings) for frame in measured]
+    good = [frame for frame in frames if frame.facts is not None]
+    if not good:
+        return None
+    reference = next((f for f in good if chosen and f.path == chosen.path), None) or _best(good, zeros)
+    series = replace(series, reference_id=reference.row.sub_id, reference_chosen=chosen is not None)
+    assert reference.facts is not None
+    related = Related(reference.row.sub_id, reference.facts, *_values(zeros[reference.row.sub_id]))
+    frames = [_related(frame, zeros, related, (catalogue, series)) for frame in frames]
+    frames.sort(key=lambda frame: (bool(frame.row.order_flag), frame.row.order_utc_s, natural_key(frame.row.path)))
+    found = judge(Columns.from_rows(frame.row for frame in frames), series, settings.limits)
+    verdicts = {verdict.sub_id: verdict for verdict in (found.row(at) for at in range(len(found)))}
+    return Group(name, series, catalogue, tuple(frames), verdicts)
+
+
+def _values(zeros: Sequence[scale.ZeroPoint]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(zero.value for zero in zeros), tuple(zero.err for zero in zeros)
+
+
+def _zero_points(measured: Sequence[RegisteredFrame]) -> dict[int, tuple[scale.ZeroPoint, ...]]:
+    """Zero points of all frames, per channel, from one joint fit each; by sub_id."""
+    good = [frame for frame in measured if frame.facts is not None]
+    subs = [measured_channels(f.facts, f.row.header.egain_e_per_adu) for f in good if f.facts is not None]
+    fitted = [scale.solve(channel)[1] for channel in zip(*subs, strict=True)]
+    return {frame.row.sub_id: tuple(zeros[at] for zeros in fitted) for at, frame in enumerate(good)}
+
+
+def _checked(frame: RegisteredFrame, zeros: Sequence[scale.ZeroPoint], settings: Settings) -> RegisteredFrame:
+    """The frame as it is, or as a failure where its stars do not agree on a scale."""
+    if frame.facts is None:
+        return frame
+    stars, needed = min(zero.stars for zero in zeros), settings.measure.min_matched_stars
+    if stars < needed or not all(zero.value > 0 for zero in zeros):
+        problem = MeasureFailure("no_stars", f"{stars} stars measured, {needed} needed", stars=stars)
+        return _failed(frame, problem.kind, problem)
+    if max(zero.scatter for zero in zeros) > MISPLACED_SCATTER:
+        problem = MeasureFailure("not_registered", "its stars are not where the other frames have them: register it")
+        return _failed(frame, problem.kind, problem)
+    return frame
+
+
+def _best(good: Sequence[RegisteredFrame], zeros: Mapping[int, Sequence[scale.ZeroPoint]]) -> RegisteredFrame:
+    """The frame with the highest signal to noise per exposure that nobody has rejected."""
+
+    def merit(frame: RegisteredFrame) -> float:
+        pairs = zip(zeros[frame.row.sub_id], frame.row.noise_adu, strict=True)
+        return sum((zero.value / noise) ** 2 for zero, noise in pairs) / (frame.row.header.exposure_s or 1.0)
+
+    kept = [frame for frame in good if frame.row.decision != "reject"] or list(good)
+    return max(kept, key=merit)
+
+
+def _related(
+    frame: RegisteredFrame,
+    zeros: Mapping[int, tuple[scale.ZeroPoint, ...]],
+    reference: Related,
+    place: tuple[Catalogue, SeriesRow],
+) -> RegisteredFrame:
+    """The frame with its relation, or as a failure where it has no sky in common with the reference."""
+    catalogue, series = place
+    frame = replace(frame, row=replace(frame.row, series_id=series.series_id))
+    if frame.facts is None:
+        return frame
+    relation = relate(frame.facts, zeros[frame.row.sub_id], reference, catalogue, series.smoothness, series.solution)
+    if not np.isfinite(relation.gradient_rms_adu):
+        problem = MeasureFailure("no_sky", "too little sky in common with the reference")
+        return _failed(frame, problem.kind, problem)
+    return replace(frame, row=replace(frame.row, relation=relation))
