@@ -14,12 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import sep
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from nsgd.records import Floats, Pixels
 
 RADII_FWHM = np.array([0.75, 1.0, 1.4, 2.0, 2.8, 4.0])
 """Aperture radii in units of the sub's FWHM."""
 GROWTH_STARS = 150
+FIELD_PRIOR = 0.03
+"""Expected size of the change of a share across the field."""
+FIELD_GAIN = 25.0
+"""Chi-squared that a change across the field must explain to be believed."""
 MAX_BETA, MIN_BETA = 12.0, 1.6
 
 Mask = NDArray[np.bool_]
@@ -51,17 +56,49 @@ def circle_sums(pixels: Pixels, x: Floats, y: Floats, radius_px: Floats | float)
     return np.where(off, np.nan, total)
 
 
-def growth_curve(
-    pixels: Pixels, stars: tuple[Floats, Floats, Floats], fwhm_px: float, noise_adu: float, egain_e_per_adu: float
-) -> Growth:
-    """Curve of growth of bright, unsaturated, isolated stars.
+@dataclass(frozen=True, slots=True, eq=False)
+class GrowthStars:
+    """Bright, unsaturated stars that show the curve of growth."""
+
+    x: Floats
+    y: Floats
+    sky_adu: Floats
+    foreign: Floats
+    """(n, 6) flux of neighbours within each aperture, in units of the star's own, as the catalogue expects it."""
+
+
+def foreign_light(
+    star: tuple[Floats, Floats, Floats], all_stars: tuple[Floats, Floats, Floats], fwhm_px: float
+) -> Floats:
+    """(n, 6) light of neighbours within each aperture over the star's own flux.
 
     Parameters
     ----------
-    stars
-        x, y (plane pixels) and local sky (ADU) of the stars to use, brightest first.
+    star, all_stars
+        x, y and flux (any one unit) of the stars asked about and of all that are known.
+    """
+    radius = RADII_FWHM * fwhm_px
+    tree = cKDTree(np.column_stack(all_stars[:2]))
+    out = np.zeros((star[0].size, 6))
+    near = tree.query_ball_point(np.column_stack(star[:2]), float(radius[-1] + 1.5 * fwhm_px))
+    for k, others in enumerate(near):
+        index = np.asarray(others, dtype=np.intp)
+        distance = np.hypot(all_stars[0][index] - star[0][k], all_stars[1][index] - star[1][k])
+        index, distance = index[distance > 0.7 * fwhm_px], distance[distance > 0.7 * fwhm_px]
+        inside = 1.0 / (1.0 + np.exp((distance[:, None] - radius) / (0.3 * fwhm_px)))
+        out[k] = (inside * all_stars[2][index][:, None]).sum(axis=0) / max(float(star[2][k]), 1e-9)
+    return out
+
+
+def growth_curve(pixels: Pixels, stars: GrowthStars, fwhm_px: float, noise_adu: float, egain: float) -> Growth:
+    """Curve of growth of bright, unsaturated stars whose neighbours' expected light is taken out.
+
+    Parameters
+    ----------
     fwhm_px
         Size of the stars of this plane.
+    egain
+        Electrons per ADU.
 
     Notes
     -----
@@ -69,29 +106,35 @@ def growth_curve(
     product runs from the largest radius inwards. The outer rings give alpha and beta of a Moffat
     profile (Moffat 1969, A&A 3, 455): share beyond r = (1 + r^2 / alpha^2)^(1 - beta).
     """
-    x, y, sky = stars
     radius = RADII_FWHM * fwhm_px
     area = np.pi * radius**2
-    sums = np.stack([circle_sums(pixels, x, y, r) - a * sky for r, a in zip(radius, area, strict=True)], axis=1)
-    flux = np.maximum(sums[:, 3], 1e-9)
-    positive = np.isfinite(sums).all(axis=1) & (sums[:, 3] > 0)
-    sums, flux = sums[positive], flux[positive]
+    sums = np.stack(
+        [circle_sums(pixels, stars.x, stars.y, r) - a * stars.sky_adu for r, a in zip(radius, area, strict=True)],
+        axis=1,
+    )
+    own = sums[:, 3] / (1.0 + stars.foreign[:, 3])
+    sums = sums - own[:, None] * stars.foreign
+    lonely = stars.foreign[:, 5] < max(0.3, float(np.sort(stars.foreign[:, 5])[min(20, len(own) - 1)]))
+    chosen = np.isfinite(sums).all(axis=1) & (sums[:, 3] > 0) & lonely
+    sums, flux, foreign = sums[chosen], sums[chosen, 3], stars.foreign[chosen]
+    u = 2.0 * stars.x[chosen] / pixels.shape[1] - 1.0
+    v = 2.0 * stars.y[chosen] / pixels.shape[0] - 1.0
     ratio, error, field = np.ones(6), np.zeros(6), np.zeros((6, 5))
-    half = 0.5 * np.array([pixels.shape[1], pixels.shape[0]])
-    u, v = x[positive] / half[0] - 1.0, y[positive] / half[1] - 1.0
     for k in range(4, -1, -1):
-        ring_noise = np.sqrt((area[k + 1] - area[k]) * noise_adu**2 + 0.1 * flux / egain_e_per_adu) / flux
-        value, sigma, slope = _robust_ratio(sums[:, k], sums[:, k + 1], ring_noise, (u, v) if k < 3 else None)
+        sky_part = (area[k + 1] - area[k]) * noise_adu**2
+        neighbours = 0.1 * (foreign[:, k + 1] - foreign[:, k]) * flux
+        ring_noise = np.sqrt(sky_part + 0.1 * flux / egain + neighbours**2) / flux
+        value, sigma, slope = _robust_ratio(sums[:, k], sums[:, k + 1], ring_noise, (u, v))
         ratio[k], error[k] = ratio[k + 1] * value, np.hypot(error[k + 1], sigma)
         field[k] = field[k + 1] + slope
     outside = _moffat_outside(ratio, error)
-    return Growth(radius, ratio * (1.0 - outside[0]), np.hypot(error, outside[1]), int(positive.sum()), field)
+    return Growth(radius, ratio * (1.0 - outside[0]), np.hypot(error, outside[1]), int(chosen.sum()), field)
 
 
 def _robust_ratio(
-    inner: Floats, outer: Floats, noise: Floats, position: tuple[Floats, Floats] | None
+    inner: Floats, outer: Floats, noise: Floats, position: tuple[Floats, Floats]
 ) -> tuple[float, float, Floats]:
-    """Clipped weighted mean of inner / outer with its error and, on request, its relative change over the field."""
+    """Clipped weighted mean of inner / outer, its error, and its relative change over the field (many stars only)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = inner / outer
     keep = np.isfinite(ratio) & (outer > 0)
@@ -113,19 +156,21 @@ def _robust_ratio(
         float((weight * np.where(use, ratio - value, 0.0) ** 2).sum() / weight.sum()) / max(number - 1, 1)
     )
     error = max(scatter, float(1.0 / np.sqrt(weight.sum()))) / value
-    if position is not None and number >= 40:
+    if number >= 40:
         slope = _field_slope(ratio[use] / value - 1.0, weight[use], position[0][use], position[1][use])
     return value, error, slope
 
 
 def _field_slope(residual: Floats, weight: Floats, u: Floats, v: Floats) -> Floats:
-    """Five low-order terms of a residual over the field, damped so that noise alone gives nearly nothing."""
+    """Five low-order terms of a residual over the field; zeros unless they beat noise clearly."""
     design = np.stack((u, v, u * u - 1 / 3, u * v, v * v - 1 / 3), axis=1)
-    root = np.sqrt(weight)[:, None]
-    scatter = 1.4826 * float(np.median(np.abs(residual)))
-    normal = (design * root).T @ (design * root)
-    prior = np.eye(5) * float(np.median(weight)) * (scatter / 0.02) ** 2
-    return np.asarray(np.linalg.solve(normal + prior, (design * root).T @ (residual * root[:, 0])))
+    weight = np.minimum(weight, 3.0 * float(np.median(weight)))
+    # chi-squared of the residuals about zero is about the number of stars: errors are taken from the scatter
+    weight = weight * residual.size / float((weight * residual**2).sum())
+    normal = (design * weight[:, None]).T @ design + np.eye(5) / FIELD_PRIOR**2
+    projected = (design * weight[:, None]).T @ residual
+    slope = np.linalg.solve(normal, projected)
+    return np.asarray(slope) if float(slope @ projected) > FIELD_GAIN else np.zeros(5)
 
 
 def _moffat_outside(ratio: Floats, error: Floats) -> tuple[float, float]:

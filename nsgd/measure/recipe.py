@@ -269,8 +269,9 @@ def _centred_growth(
         x, y = x + float(np.median(dx)), y + float(np.median(dy))
     x[bright[trusted]], y[bright[trusted]] = cx[trusted], cy[trusted]
     used = bright[trusted] if trusted.sum() >= 3 else bright
-    stars_in = (x[used], y[used], mesh.at(x[used], y[used]))
-    return x, y, photometry.growth_curve(plane.pixels, stars_in, fwhm, noise, egain)
+    foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), fwhm)
+    growing = photometry.GrowthStars(x[used], y[used], mesh.at(x[used], y[used]), foreign)
+    return x, y, photometry.growth_curve(plane.pixels, growing, fwhm, noise, egain)
 
 
 def catalogue_from(

@@ -38,7 +38,7 @@ class Match:
     catalogue_index: Integers
     sub_index: Integers
     residual_px: float
-    """Root mean square distance of the brighter half of the matches."""
+    """Root mean square distance of the brightest fifth of the matches."""
     false_match_log10: float
 
 
@@ -220,7 +220,7 @@ def _refine(
         tolerance = _tolerance(catalogue, sub, pairs, transform)
     assert pairs is not None
     distance = _distances(catalogue, sub, pairs, transform)
-    bright = distance[: max(len(distance) // 2, min(len(distance), 6))]
+    bright = distance[: max(len(distance) // 5, min(len(distance), 10))]
     chance = _chance_log10(catalogue, sub, transform, size_px, (len(distance), max(tolerance, 1.0)))
     rms = float(np.sqrt(np.mean(bright**2)))
     return Match(transform, *pairs, rms, chance + trials_log10)
