@@ -164,7 +164,7 @@ def centroids(
         total, shift_x, shift_y, moments = _windowed(stamp, cx, cy, width)
         cx, cy = cx + 2.0 * np.nan_to_num(shift_x), cy + 2.0 * np.nan_to_num(shift_y)
         cx, cy = np.clip(cx, -half, 3 * half), np.clip(cy, -half, 3 * half)
-    astray = (total <= 0) | (np.hypot(cx + left - x, cy + top - y) > max(2.0, 2.0 * sigma_px))
+    astray = ~(total > 0) | (np.hypot(cx + left - x, cy + top - y) > max(2.0, 2.0 * sigma_px))
     return np.where(astray, np.nan, cx + left), np.where(astray, np.nan, cy + top), total, moments
 
 
