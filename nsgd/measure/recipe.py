@@ -38,6 +38,8 @@ LINEAR_PART = 0.9
 BLEND_SHARE = 0.01
 MIN_APERTURE_FWHM_PX = 2.0
 """Undersampled stars are summed as if they were this wide: smaller circles feel the pixel's phase."""
+MASKED_STARS = 6000
+"""Stars that a catalogue keeps out of its sky nodes at most."""
 MOST_NODES = 400
 
 
@@ -290,7 +292,7 @@ def catalogue_from(
     MeasureFailure
         `no_stars` where fewer than the settings' `min_matched_stars` are found.
     """
-    seen = survey(frame, settings, 3 * settings.max_stars)
+    seen = survey(frame, settings, max(3 * settings.max_stars, MASKED_STARS))
     number = len(seen.stars)
     if number < settings.min_matched_stars or not np.isfinite(seen.shape.fwhm_px):
         raise MeasureFailure(

@@ -20,7 +20,9 @@ CELL_PX = 64
 CLIP_SIGMA = 3.0
 CLIPPED_STD = 0.98658
 """Standard deviation of a unit Gaussian truncated at 3 sigma."""
-CLIPPED_STD_4 = 0.99943
+MASKED_CLIP_SIGMA = 5.0
+"""With the stars masked, only cosmic rays and trails are clipped: faint stars left in the sky then dim like
+all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
 MIN_CELL_FRACTION = 0.08
 """A cell with less star-free area than this has no value of its own."""
 
@@ -144,15 +146,16 @@ def _clip_cells(values: Pixels, free: Pixels | None) -> tuple[Floats, Floats, Fl
     offset = values - centre0
     squared = offset * offset
     shift = np.zeros_like(centre)
+    clip, clipped_std = (CLIP_SIGMA, CLIPPED_STD) if free is None else (MASKED_CLIP_SIGMA, 1.0)
     for _ in range(3):
-        low = (shift - CLIP_SIGMA * width).astype(np.float32)[:, None]
-        high = (shift + CLIP_SIGMA * width).astype(np.float32)[:, None]
+        low = (shift - clip * width).astype(np.float32)[:, None]
+        high = (shift + clip * width).astype(np.float32)[:, None]
         keep = weight * ((offset > low) & (offset < high))
         number = keep.sum(axis=1, dtype=np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             shift = np.einsum("ij,ij->i", keep, offset) / number
             variance = np.einsum("ij,ij->i", keep, squared) / number - shift**2
-        width = np.sqrt(np.maximum(variance, 0.0)) / CLIPPED_STD
+        width = np.sqrt(np.maximum(variance, 0.0)) / clipped_std
     known = number >= MIN_CELL_FRACTION * area
     return np.where(known, centre + shift, np.nan), np.where(known, width, np.nan), np.where(known, number, 0.0)
 
@@ -182,8 +185,9 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     """Standard deviation of a plane's pixels, free of stars, gradients and quantisation traps.
 
     Second differences along sampled rows, d = p[x] - (p[x-1] + p[x+1]) / 2, have the variance
-    3/2 sigma^2 for independent pixels and see no gradient; a 4-sigma clip (which a coarse
-    quantisation does not upset) drops cosmic rays and hot pixels.
+    3/2 sigma^2 for independent pixels and see no gradient; a 3-sigma clip drops cosmic rays and hot
+    pixels. Coarse steps (12- and 14-bit cameras) would upset the clip: a known dither is added first
+    and its variance taken off again, so that the step's own step^2 / 12 stays in, as it is in the pixels.
 
     Parameters
     ----------
@@ -208,21 +212,33 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     flat = flat[np.isfinite(flat)]
     if flat.size < 500:
         return float("nan")
-    return _clipped_spread(flat) / float(np.sqrt(1.5))
+    return _clipped_spread(flat, 0.5 * _quantum(flat)) / float(np.sqrt(1.5))
 
 
-def _clipped_spread(values: Pixels) -> float:
-    low, high = np.quantile(values[:: max(values.size // 20_000, 1)], (0.023, 0.977))
-    spread = max(float(high - low) / 4.0, 1e-12)
-    for _ in range(6):
-        kept = values[np.abs(values) < 4.0 * spread]
+def _quantum(differences: Pixels) -> float:
+    """Step between neighbouring values of quantised data (twice that of the half-step differences); 0 for none."""
+    values = np.unique(differences[:20_000])
+    if values.size < 2 or values.size > 2000:
+        return 0.0
+    return 2.0 * float(np.diff(values).min())
+
+
+def _clipped_spread(values: Pixels, step: float) -> float:
+    """Standard deviation of a symmetric distribution about 0, clipped at 3 sigma; `step` is that of the values."""
+    if step > 0:
+        values = values + np.random.default_rng(0).uniform(-step / 2, step / 2, values.size).astype(np.float32)
+    low, high = np.quantile(values[:: max(values.size // 20_000, 1)], (0.159, 0.841))
+    spread = max(float(high - low) / 2.0, 1e-12)
+    for _ in range(10):
+        kept = values[np.abs(values) < CLIP_SIGMA * spread]
         if kept.size < 100:
-            return spread
-        new = float(np.sqrt(np.mean(np.square(kept, dtype=np.float64)))) / CLIPPED_STD_4
-        if abs(new - spread) < 1e-4 * spread:
-            return new
-        spread = max(new, 1e-12)
-    return spread
+            break
+        new = max(float(np.sqrt(np.mean(np.square(kept, dtype=np.float64)))) / CLIPPED_STD, 1e-12)
+        settled = abs(new - spread) < 1e-4 * spread
+        spread = new
+        if settled:
+            break
+    return float(np.sqrt(max(spread**2 - step**2 / 12.0, 0.0)))
 
 
 def paint_discs(shape: tuple[int, int], x: Floats, y: Floats, radius: Floats) -> Mask:

@@ -69,8 +69,26 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
         above = np.flatnonzero(strip[1:-1] > sky + np.float32(sigma) * spread)
         found.append(_maxima(strip, top, above, sky, spread))
     row, column, height = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.argsort(-height, kind="stable")[:most]
+    order = np.argsort(-height, kind="stable")
+    order = order[_fair_share(row[order] // step, column[order] // step, most)][:most]
     return row[order], column[order], height[order]
+
+
+def _fair_share(cell_row: Integers, cell_column: Integers, most: int) -> NDArray[np.bool_]:
+    """Which of the peaks (highest first) to keep, so that no cell takes far more than its share.
+
+    A satellite's trail or a star's diffraction spike is a row of peaks; without a cap they would be the
+    whole list. A cell may hold eight times the average share, four at least.
+    """
+    if cell_row.size == 0:
+        return np.zeros(0, dtype=bool)
+    cell = cell_row * (int(cell_column.max()) + 1) + cell_column
+    order = np.argsort(cell, kind="stable")
+    first = np.searchsorted(cell[order], cell[order], side="left")
+    place = np.empty(cell.size, dtype=np.intp)
+    place[order] = np.arange(cell.size) - first
+    cells = (int(cell_row.max()) + 1) * (int(cell_column.max()) + 1)
+    return np.asarray(place < max(4, 8 * most // cells))
 
 
 def _strip(view: View, top: int, rows: int) -> tuple[Pixels, float]:
@@ -210,10 +228,18 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
     peak = cutouts(plane, x, y, 1)[0].max(axis=(1, 2)) - mesh.at(x, y)
     fwhm, ellipticity, angle = _shape(moments, sigma_px)
     stars = StarList(cx, cy, 2.0 * total, peak.astype(np.float64), fwhm, ellipticity, angle)
-    good = np.isfinite(cx) & (fwhm > 0.7)
-    stars = stars.take(good)
+    stars = stars.take(np.isfinite(cx) & (fwhm > 0.7))
+    stars = stars.take(~_streaks(stars.ellipticity))
     stars = stars.take(np.argsort(-stars.flux, kind="stable"))
     return stars.take(_unique(stars, 1.5 * sigma_px * FWHM_PER_SIGMA / 2)[:most])
+
+
+def _streaks(ellipticity: Floats) -> NDArray[np.bool_]:
+    """Pieces of satellite trails: far more elongated than the bulk of the stars, which is round."""
+    known = ellipticity[np.isfinite(ellipticity)]
+    if known.size < 10 or float(np.quantile(known, 0.3)) > 0.4:
+        return np.zeros(ellipticity.size, dtype=bool)
+    return np.asarray(np.nan_to_num(ellipticity) > 0.75)
 
 
 def _no_stars() -> StarList:
