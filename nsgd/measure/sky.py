@@ -132,9 +132,17 @@ def _strip_cells(strip: Pixels, cell: int, nx: int, thin: int, mask: Mask | None
     shape = (strip.shape[0], nx, -1)
     values = strip[:, :width:thin].reshape(shape).transpose(1, 0, 2).reshape(nx, -1)
     if mask is None:
-        return values, None
+        return _without_gaps(values, None)
     free = ~mask[:, :width:thin].reshape(shape).transpose(1, 0, 2).reshape(nx, -1)
-    return values, free.astype(np.float32)
+    return _without_gaps(values, free.astype(np.float32))
+
+
+def _without_gaps(values: Pixels, free: Pixels | None) -> tuple[Pixels, Pixels | None]:
+    """Missing pixels (NaN: empty borders, BLANK) take no part; a cell keeps what is left of it."""
+    if np.isfinite(values.sum()):
+        return values, free
+    known = np.isfinite(values)
+    return np.where(known, values, np.float32(0.0)), (known if free is None else known & (free > 0)).astype(np.float32)
 
 
 def _clip_cells(values: Pixels, free: Pixels | None) -> tuple[Floats, Floats, Floats]:
