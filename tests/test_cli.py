@@ -148,7 +148,7 @@ def test_a_reader_that_has_seen_enough_ends_it_without_noise(store: Path) -> Non
     [
         (("run",), "Which folder does your capture program write into? Say `nsgd run FOLDER`."),
         (("run", "/no/such"), "/no/such does not exist; check the spelling, or mount the share first."),
-        (("run", __file__), "is a file; name the folder that the capture program writes into."),
+        (("run", __file__), "is a file; name the folder."),
         (("measure", "/no/such", "--out", "OUT"), "/no/such does not exist; check the spelling, or mount the share"),
         (("measure", "EMPTY", "--out", "OUT"), "There is no FITS, XISF, TIFF or raw file in"),
         (

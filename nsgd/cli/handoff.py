@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from nsgd.cli.places import common_options, load_settings, open_reader
+from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, talk
+from nsgd.errors import StoreUnusable
+
+if TYPE_CHECKING:
+    from nsgd.export.carried import Carried
 
 out_option = click.option("--out", required=True, metavar="DIR", help="Folder to write into; made where missing.")
 force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
@@ -37,3 +46,57 @@ def export_csv(out: str, force: bool) -> None:
     settings = load_settings().settings
     with open_reader() as reader:
         click.echo(write(reader, Path(out), settings, force=force))
+
+
+@export.command("pixinsight")
+@click.option("--registered", required=True, metavar="DIR", help="Folder of calibrated, registered frames.")
+@click.option("--path-map", "path_maps", multiple=True, metavar="FROM=TO", help="How the stacking machine sees FROM.")
+@out_option
+@force_option
+@common_options
+def export_pixinsight(registered: str, path_maps: tuple[str, ...], out: str, force: bool) -> None:
+    """Measure registered frames and write .xnml files and a script that fills ImageIntegration.
+
+    \b
+    Example: nsgd export pixinsight --registered registered --out nsg --path-map /mnt/astro=D:/astro
+
+    What was decided during the night (accept, reject, reference, smoothness) is carried over from the store.
+    """
+    from nsgd.export.paths import parse_map
+    from nsgd.export.pixinsight import Job
+    from nsgd.export.pixinsight import export_pixinsight as write
+
+    settings = load_settings().settings
+    job = Job(existing_folder(registered), Path(out), parse_map(path_maps), force)
+    with progress_on_stderr() as progress:
+        outcome = write(job, settings, _carried(), time.time(), progress)
+    for warning in outcome.warnings:
+        talk(f"warning: {warning}")
+    for line in outcome.summary:
+        talk(line)
+    talk(f"{len(outcome.files)} files written.")
+    click.echo(Path(out).resolve())
+
+
+def _carried() -> Carried:
+    """Decisions of the live night, none where there is no store."""
+    from nsgd.export.carried import Carried
+
+    try:
+        with open_reader() as reader:
+            return Carried.from_store(reader)
+    except StoreUnusable as problem:
+        talk(f"{problem.sentence} No decision of a live night is carried over.")
+        return Carried()
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar that is told (done, total, what)."""
+    with click.progressbar(length=1, file=sys.stderr, width=30, item_show_func=lambda what: what) as bar:
+
+        def tell(done: int, total: int, what: str) -> None:
+            bar.length = total
+            bar.update(done - bar.pos, what)
+
+        yield tell

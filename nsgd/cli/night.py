@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nsgd.cli.decisions import daemon_runs
-from nsgd.cli.places import common_options, load_settings, open_reader, store_folder, talk
+from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, store_folder, talk
 from nsgd.errors import BadRequest, StoreUnusable
 
 if TYPE_CHECKING:
@@ -32,21 +31,11 @@ def run(folders: tuple[str, ...]) -> int:
     """
     from nsgd.daemon.run import run_daemon
 
-    flags = {"watch.folders": [existing_folder(folder) for folder in folders]} if folders else {}
+    flags = {"watch.folders": [str(existing_folder(folder)) for folder in folders]} if folders else {}
     loaded = load_settings(flags)
     if not loaded.settings.watch.folders:
         raise BadRequest("Which folder does your capture program write into? Say `nsgd run FOLDER`.")
     return run_daemon(store_folder(own=True), loaded.settings, reload=lambda: load_settings(flags).settings)
-
-
-def existing_folder(folder: str) -> str:
-    """The absolute path of a folder given on the command line. Raises BadRequest where there is none."""
-    path = Path(folder).expanduser().resolve()
-    if not path.exists():
-        raise BadRequest(f"{folder} does not exist; check the spelling, or mount the share first.")
-    if not path.is_dir():
-        raise BadRequest(f"{folder} is a file; name the folder that the capture program writes into.")
-    return str(path)
 
 
 @click.command()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nsgd.errors import BadRequest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -62,6 +64,16 @@ def open_reader() -> Iterator[Reader]:
 
     with Reader.open(store_folder()) as reader:
         yield reader
+
+
+def existing_folder(text: str) -> Path:
+    """The absolute path of a folder given on the command line. Raises BadRequest where there is none."""
+    path = Path(text).expanduser().resolve()
+    if not path.exists():
+        raise BadRequest(f"{text} does not exist; check the spelling, or mount the share first.")
+    if not path.is_dir():
+        raise BadRequest(f"{text} is a file; name the folder.")
+    return path
 
 
 def talk(sentence: str) -> None:
