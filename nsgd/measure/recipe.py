@@ -371,7 +371,7 @@ def _nodes(frame: Frame, seen: Survey) -> tuple[Floats, Floats, float]:
 
 
 def _centres(length_px: int, side_px: float) -> Floats:
-    number = max(int(length_px // side_px), 1)
+    number = max(round(length_px / side_px), 1)
     return np.asarray((np.arange(number) + 0.5) * side_px - 0.5 + (length_px - number * side_px) / 2)
 
 

@@ -6,6 +6,7 @@ the noise, a clipped mean by 2 % of it. Star-free by mask where a star list is k
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,11 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mesh:
-    """Sky level and noise in cells of `cell` view pixels; NaN where a cell has no sky."""
+    """Sky level and noise in cells of `cell` view pixels; NaN where a cell has no sky.
+
+    The last row and column hold what the frame has left over; every level stands for the nominal centre
+    of its cell, moved there along the local slope from the centroid of the pixels behind it.
+    """
 
     level: Floats
     """(ny, nx)"""
@@ -45,8 +50,13 @@ class Mesh:
     """(ny, nx) noise of one view pixel."""
     count: Floats
     """(ny, nx) number of view pixels behind the level."""
+    slope_x: Floats
+    """(ny, nx) change of the level per view pixel."""
+    slope_y: Floats
     cell: int
     bin: int
+    size: tuple[int, int]
+    """(height, width) of the view."""
 
     def at(self, x_px: Floats, y_px: Floats) -> Floats:
         """Bilinear sky level at plane positions (pixels); gaps are filled from their neighbours."""
@@ -115,34 +125,65 @@ def sky_mesh(view: View, mask: Mask | None = None, thin: int = 1) -> Mesh:
         Use every `thin`-th pixel of each axis: the coarse first look for detection uses 2.
     """
     cell = cell_size(view)
-    ny, nx = (max(size // cell, 1) for size in view.pixels.shape)
-    level, sigma, count = (np.full((ny, nx), np.nan) for _ in range(3))
+    height, width = view.pixels.shape
+    ny, nx = (_cells_along(size, cell) for size in (height, width))
+    level, sigma, count, off_x, off_y = (np.full((ny, nx), np.nan) for _ in range(5))
     for j in range(ny):
-        rows = slice(j * cell, (j + 1) * cell if j < ny - 1 else None)
-        values, weight = _strip_cells(
-            view.pixels[rows][::thin], cell, nx, thin, None if mask is None else mask[rows][::thin]
-        )
-        level[j], sigma[j], count[j] = _clip_cells(values, weight)
-    return Mesh(level, sigma, count * thin * thin, cell, view.bin)
+        rows = slice(j * cell, min((j + 1) * cell, height))
+        hidden = None if mask is None else mask[rows][::thin]
+        for columns, strip, free in _strip_cells(view.pixels[rows][::thin], cell, thin, hidden):
+            level[j, columns], sigma[j, columns], count[j, columns] = _clip_cells(strip.reshape(len(strip), -1), free)
+            off_x[j, columns], off_y[j, columns] = _centroid(strip.shape, free, cell, thin)
+    slope_x, slope_y = _slopes(level)
+    level -= (slope_x * off_x + slope_y * off_y) / cell
+    return Mesh(level, sigma, count * thin * thin, slope_x / cell, slope_y / cell, cell, view.bin, (height, width))
 
 
-def _strip_cells(strip: Pixels, cell: int, nx: int, thin: int, mask: Mask | None) -> tuple[Pixels, Pixels | None]:
-    """One row of cells as (nx, pixels); the last partial column is left to the clipped neighbours."""
-    width = nx * cell
-    shape = (strip.shape[0], nx, -1)
-    values = strip[:, :width:thin].reshape(shape).transpose(1, 0, 2).reshape(nx, -1)
-    if mask is None:
-        return _without_gaps(values, None)
-    free = ~mask[:, :width:thin].reshape(shape).transpose(1, 0, 2).reshape(nx, -1)
-    return _without_gaps(values, free.astype(np.float32))
+def _cells_along(length: int, cell: int) -> int:
+    """Whole cells plus one for a remainder of at least a quarter of a cell."""
+    return max(length // cell + (length % cell >= cell // 4), 1)
 
 
-def _without_gaps(values: Pixels, free: Pixels | None) -> tuple[Pixels, Pixels | None]:
-    """Missing pixels (NaN: empty borders, BLANK) take no part; a cell keeps what is left of it."""
-    if np.isfinite(values.sum()):
-        return values, free
-    known = np.isfinite(values)
-    return np.where(known, values, np.float32(0.0)), (known if free is None else known & (free > 0)).astype(np.float32)
+def _strip_cells(
+    strip: Pixels, cell: int, thin: int, mask: Mask | None
+) -> Iterator[tuple[slice, Pixels, Pixels | None]]:
+    """The cells of one row as (cells, rows, columns) of pixels and of star-free weights: whole ones, then the rest."""
+    width = strip.shape[1]
+    whole = width // cell
+    parts = [(slice(0, whole), slice(0, whole * cell), whole)] if whole else []
+    if width % cell >= cell // 4 or not whole:
+        parts.append((slice(whole, whole + 1), slice(whole * cell, width), 1))
+    for columns, span, number in parts:
+        values = strip[:, span][:, ::thin].reshape(strip.shape[0], number, -1).transpose(1, 0, 2)
+        if mask is None:
+            yield columns, values, None
+            continue
+        free = ~mask[:, span][:, ::thin].reshape(strip.shape[0], number, -1).transpose(1, 0, 2)
+        yield columns, values, free.astype(np.float32).reshape(number, -1)
+
+
+def _centroid(shape: tuple[int, ...], free: Pixels | None, cell: int, thin: int) -> tuple[Floats, Floats]:
+    """Mean place of the star-free pixels of cells (cells, rows, columns), from the nominal centre, view pixels."""
+    x = np.arange(shape[2], dtype=np.float32) * thin - np.float32((cell - 1) / 2)
+    y = np.arange(shape[1], dtype=np.float32) * thin - np.float32((cell - 1) / 2)
+    if free is None:
+        return np.full(shape[0], float(x.mean())), np.full(shape[0], float(y.mean()))
+    weight = free.reshape(shape)
+    total = np.maximum(free.sum(axis=1, dtype=np.float64), 1.0)
+    return (weight.sum(axis=1) @ x) / total, (weight.sum(axis=2) @ y) / total
+
+
+def _slopes(level: Floats) -> tuple[Floats, Floats]:
+    """Change of the level per cell along x and y, from the mesh averaged over 3 x 3 cells."""
+    filled = fill_gaps(level)
+    padded = (
+        np.pad(filled, 1, mode="reflect", reflect_type="odd") if min(filled.shape) > 1 else np.pad(filled, 1, "edge")
+    )
+    ny, nx = filled.shape
+    smooth = sum(padded[j : j + ny, i : i + nx] for j in range(3) for i in range(3)) / 9.0
+    slope_y = np.gradient(smooth, axis=0) if ny > 1 else np.zeros_like(filled)
+    slope_x = np.gradient(smooth, axis=1) if nx > 1 else np.zeros_like(filled)
+    return np.asarray(slope_x), np.asarray(slope_y)
 
 
 def _clip_cells(values: Pixels, free: Pixels | None) -> tuple[Floats, Floats, Floats]:
@@ -270,31 +311,47 @@ def node_values(mesh: Mesh, x_px: Floats, y_px: Floats, half_px: float) -> tuple
 
     A box is a whole number of cells wide, so what it takes too much of a cell on one side it takes too
     little of on the other: structure that is linear over a cell (nebula) stays exact under any dither.
+    Where part of a box is outside the frame, its mean is moved to the box's centre along the local slope.
 
     Returns
     -------
     values, fraction
         (n,) ADU and the part of the box that is measured; NaN and 0 outside the frame.
     """
-    cell = float(mesh.cell * mesh.bin)
-    ny, nx = mesh.level.shape
-    across = _overlap(x_px, half_px, cell, nx)
-    down = _overlap(y_px, half_px, cell, ny)
+    across, centre_x = _overlap(x_px, half_px / mesh.bin, mesh, 1)
+    down, centre_y = _overlap(y_px, half_px / mesh.bin, mesh, 0)
     known = np.isfinite(mesh.level)
-    weight = np.where(known, mesh.count / mesh.cell**2, 0.0)
-    level = np.where(known, mesh.level, 0.0)
-    pivot = float(level[known].mean()) if known.any() else 0.0
+    weight = np.where(known, np.minimum(mesh.count / _cell_areas(mesh), 1.0), 0.0)
+    pivot = float(mesh.level[known].mean()) if known.any() else 0.0
+
+    def mean(values: Floats) -> Floats:
+        held = weight * np.where(known, values, 0.0)
+        return np.asarray(np.einsum("nj,ji,ni->n", down, held, across, optimize=True) / total)
+
     total = np.einsum("nj,ji,ni->n", down, weight, across, optimize=True)
-    value = np.einsum("nj,ji,ni->n", down, weight * (level - pivot), across, optimize=True)
-    fraction = total / (2 * half_px / cell) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = pivot + value / total
-    return np.where(fraction > 0.25, mean, np.nan), np.where(fraction > 0.25, np.minimum(fraction, 1.0), 0.0)
+        off_x = (x_px + 0.5) / mesh.bin - 0.5 - mean(np.broadcast_to(centre_x, weight.shape))
+        off_y = (y_px + 0.5) / mesh.bin - 0.5 - mean(np.broadcast_to(centre_y[:, None], weight.shape))
+        value = pivot + mean(mesh.level - pivot) + mean(mesh.slope_x) * off_x + mean(mesh.slope_y) * off_y
+    fraction = total / (2.0 * half_px / mesh.bin) ** 2
+    enough = fraction > 0.25
+    return np.where(enough, value, np.nan), np.where(enough, np.minimum(fraction, 1.0), 0.0)
 
 
-def _overlap(centre_px: Floats, half_px: float, cell_px: float, n: int) -> Floats:
-    """(positions, n) part of each cell that the interval covers, 0..1."""
-    edges = np.arange(n + 1) * cell_px - 0.5
-    low = np.clip((centre_px - half_px)[:, None], edges[:-1], edges[1:])
-    high = np.clip((centre_px + half_px)[:, None], edges[:-1], edges[1:])
-    return np.asarray((high - low) / cell_px)
+def _cell_areas(mesh: Mesh) -> Floats:
+    """(ny, nx) number of view pixels of each cell."""
+    ny, nx = mesh.level.shape
+    rows = np.minimum(np.full(ny, mesh.cell), mesh.size[0] - np.arange(ny) * mesh.cell)
+    columns = np.minimum(np.full(nx, mesh.cell), mesh.size[1] - np.arange(nx) * mesh.cell)
+    return np.asarray(rows[:, None] * columns, dtype=np.float64)
+
+
+def _overlap(position_px: Floats, half: float, mesh: Mesh, axis: int) -> tuple[Floats, Floats]:
+    """(positions, n) length of each cell that the boxes cover, and (n,) nominal centres, view pixels."""
+    n = mesh.level.shape[axis]
+    low_edge = np.arange(n) * float(mesh.cell)
+    high_edge = np.minimum(low_edge + mesh.cell, mesh.size[axis])
+    centre = ((position_px + 0.5) / mesh.bin)[:, None]
+    low = np.clip(centre - half, low_edge, high_edge)
+    high = np.clip(centre + half, low_edge, high_edge)
+    return np.asarray(high - low), np.asarray(low_edge + (mesh.cell - 1) / 2, dtype=np.float64)
