@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.errors import ExportProblem, FileProblem, MeasureFailure, NsgdError
 from nsgd.export.carried import Carried
@@ -27,6 +28,7 @@ from nsgd.measure.relate import Related, gradient_surfaces, measured_channels, r
 from nsgd.records import (
     Catalogue,
     Failure,
+    Floats,
     Floats32,
     Frame,
     HeaderFacts,
@@ -44,10 +46,14 @@ WORKERS: Final = 2
 """Frames that are measured at a time; each needs memory for its pixels."""
 FULL_SCALE_ADU: Final = 65535.0
 """What 1 becomes in frames of floating point."""
-WHOLE_NODE: Final = 0.98
-"""A node counts where this part of its box is sky in both frames: less of a box lies off its centre."""
+MOST_FRAMES: Final = 0.8
+"""Sky nodes keep clear of the borders of this part of the frames; wider ones cost a frame its outer nodes."""
+BLOCK_PX: Final = 16
+"""Empty borders are looked for in blocks of this side."""
 MISPLACED_SCATTER: Final = 0.5
 """Star ratios that scatter more than this were not taken at stars: the frame is not registered."""
+
+Mask = NDArray[np.bool_]
 
 Progress = Callable[[int, int, str], None]
 """Called with the steps done, the steps in all, and what is being done."""
@@ -204,11 +210,13 @@ def _measure_group(name: str, members: Sequence[RegisteredFrame], night: _Night)
     carried, settings = night.carried, night.settings
     live = {frame.row.sub_id: carried.sub(frame.path, frame.row.header) for frame in members}
     chosen = _chosen_reference(members, live, carried)
-    catalogue = _catalogue([chosen] if chosen else _three_of(members), settings)
+    catalogue = _catalogue([chosen] if chosen else _spread(members, 3), settings)
     if catalogue is None:
         return None
     measured = []
     with ThreadPoolExecutor(WORKERS) as pool:
+        margins = [found for found in pool.map(partial(_margins, settings=settings), _spread(members, 12)) if found]
+        catalogue = _with_lattice(catalogue, np.quantile(margins, MOST_FRAMES, axis=0))
         work = partial(_measured, catalogue=catalogue, settings=settings)
         for done, frame in enumerate(pool.map(work, members), start=1):
             decision = live[frame.row.sub_id]
@@ -231,11 +239,43 @@ def _chosen_reference(
     return None
 
 
-def _three_of(members: Sequence[RegisteredFrame]) -> list[RegisteredFrame]:
-    """First, middle and last readable frame: cloud does not cover all three as a rule."""
+def _spread(members: Sequence[RegisteredFrame], count: int) -> list[RegisteredFrame]:
+    """Readable frames, evenly spread over the night: cloud and drift do not spoil all of them as a rule."""
     readable = [frame for frame in members if frame.row.failure is None]
-    places = sorted({0, len(readable) // 2, len(readable) - 1})
-    return [readable[place] for place in places] if readable else []
+    places = np.unique(np.linspace(0, len(readable) - 1, count).round().astype(int)) if readable else ()
+    return [readable[place] for place in places]
+
+
+def _margins(frame: RegisteredFrame, settings: Settings) -> tuple[int, int, int, int] | None:
+    """Width of the empty border at the left, right, top and bottom, pixels."""
+    try:
+        picture = _picture(frame.path, settings)
+    except (FileProblem, MeasureFailure):
+        return None
+    empty = np.isnan(picture.planes[0].pixels)
+    columns, rows = (empty.mean(axis=axis) > 0.05 for axis in (0, 1))
+    return _run(columns), _run(columns[::-1]), _run(rows), _run(rows[::-1])
+
+
+def _run(flags: Mask) -> int:
+    """How many flags are set in a row from the beginning."""
+    return int(np.logical_and.accumulate(flags).sum())
+
+
+def _with_lattice(catalogue: Catalogue, margins: Floats) -> Catalogue:
+    """The catalogue with sky nodes up to the edges of what most frames cover; neighbours overlap a little."""
+    side = 2 * catalogue.node_half_px
+    x = _centres(float(margins[0]), catalogue.width_px - float(margins[1]), side)
+    y = _centres(float(margins[2]), catalogue.height_px - float(margins[3]), side)
+    node_x, node_y = (grid.ravel() for grid in np.meshgrid(x, y))
+    return replace(catalogue, node_x=node_x, node_y=node_y)
+
+
+def _centres(low_px: float, high_px: float, side_px: float) -> Floats:
+    count = max(1, int(np.ceil((high_px - low_px) / side_px)))
+    if count == 1:
+        return np.array([0.5 * (low_px + high_px - 1.0)])
+    return np.linspace(low_px - 0.5 + side_px / 2, high_px - 0.5 - side_px / 2, count)
 
 
 def _catalogue(candidates: Sequence[RegisteredFrame], settings: Settings) -> Catalogue | None:
@@ -294,7 +334,7 @@ def _measured(frame: RegisteredFrame, catalogue: Catalogue, settings: Settings) 
         return _failed(frame, "unreadable", problem)
     except MeasureFailure as problem:
         return _failed(frame, problem.kind, problem)
-    facts = replace(facts, node_fraction=_whole_nodes(facts))
+    facts = replace(facts, node_fraction=_nodes_inside(picture, catalogue, facts.node_fraction))
     row = replace(
         frame.row,
         content_id=picture.content_id,
@@ -329,9 +369,34 @@ def _failed(frame: RegisteredFrame, kind: str, problem: NsgdError) -> Registered
     return replace(frame, facts=None, row=replace(frame.row, relation=None, failure=failure))
 
 
-def _whole_nodes(facts: SubFacts) -> Floats32:
-    """Only nodes whose whole box is sky: a part of a box lies off its centre."""
-    return np.where(facts.node_fraction >= WHOLE_NODE, facts.node_fraction, 0.0).astype(np.float32)
+def _nodes_inside(picture: Frame, catalogue: Catalogue, fraction: Floats32) -> Floats32:
+    """Fraction of each node's box that is sky, 0 where the box reaches into an empty border.
+
+    What the border leaves of a box lies off its centre, which a gradient turns into a wrong level.
+    """
+    empty = np.zeros((picture.header.height_px // BLOCK_PX + 1, picture.header.width_px // BLOCK_PX + 1))
+    for plane in picture.planes:
+        blocks = _any_in_blocks(np.isnan(plane.pixels))
+        empty[: blocks.shape[0], : blocks.shape[1]] += blocks
+    summed = np.pad(empty.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    half = catalogue.node_half_px
+    left, right = _blocks_within(catalogue.node_x - half, catalogue.node_x + half, empty.shape[1])
+    top, bottom = _blocks_within(catalogue.node_y - half, catalogue.node_y + half, empty.shape[0])
+    inside = summed[bottom + 1, right + 1] - summed[top, right + 1] - summed[bottom + 1, left] + summed[top, left]
+    return np.where(inside == 0, fraction, 0.0).astype(np.float32)
+
+
+def _any_in_blocks(flags: Mask) -> Mask:
+    """Whether any flag is set in each block of `BLOCK_PX` pixels' side."""
+    rows = np.logical_or.reduceat(flags, np.arange(0, flags.shape[0], BLOCK_PX), axis=0)
+    return np.asarray(np.logical_or.reduceat(rows, np.arange(0, flags.shape[1], BLOCK_PX), axis=1))
+
+
+def _blocks_within(low_px: Floats, high_px: Floats, blocks: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last block that lie wholly in a range of pixels."""
+    first = np.clip(np.ceil((low_px + 0.5) / BLOCK_PX), 0, blocks - 1)
+    last = np.clip(np.floor((high_px + 0.5) / BLOCK_PX) - 1, first, blocks - 1)
+    return first.astype(np.int64), last.astype(np.int64)
 
 
 def _with_header_noise(frames: Sequence[RegisteredFrame]) -> list[RegisteredFrame]:

@@ -25,7 +25,7 @@ from nsgd.records import Floats, Floats32
 
 NAMESPACE: Final = "http://www.pixinsight.com/xnml"
 SCHEMA: Final = f"{NAMESPACE} {NAMESPACE}/xnml-1.0.xsd"
-NEWEST_NODES: Final = 100_000
+AIMED_NODES: Final = 100_000
 """Nodes of a matrix that are aimed at: 54 KB compressed for a smooth surface."""
 SPACING_PX: Final = (4.0, 16.0)
 """Least and largest distance of two nodes: the last one limits the error at the right and bottom border."""
@@ -159,7 +159,7 @@ def normalised(xnml: Xnml, channel: int, pixels: Floats32, first_row: int = 0) -
 
 def matrix_shape(width_px: int, height_px: int) -> tuple[int, int]:
     """Rows and columns of the matrices for frames of this size."""
-    spacing = float(np.clip(np.sqrt(width_px * height_px / NEWEST_NODES), *SPACING_PX))
+    spacing = float(np.clip(np.sqrt(width_px * height_px / AIMED_NODES), *SPACING_PX))
     return max(2, round(height_px / spacing)), max(2, round(width_px / spacing))
 
 
@@ -190,7 +190,7 @@ def _axis_inverse(size_px: int, nodes: int, samples: int, columns: bool) -> Floa
     pixels = np.unique(np.linspace(0, size_px - 1, min(size_px, 6 * nodes + 1)).round())
     spline = make_interp_spline(np.linspace(0, size_px - 1, samples), np.eye(samples), k=3)
     basis = spline_basis(pixels, size_px, nodes, columns=columns)
-    return np.asarray(np.linalg.lstsq(basis, spline(pixels), rcond=None)[0])
+    return np.asarray(np.linalg.solve(basis.T @ basis, basis.T @ spline(pixels)))
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
