@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from nsgd.errors import BadRequest
-from nsgd.session.alerts import AlarmState
+from nsgd.session.alerts import AlarmState, acknowledge, end_session, snooze
 from nsgd.session.store import Request, Store
 from nsgd.settings import Limits
 from nsgd.walk import Walker
@@ -82,6 +81,8 @@ def _checked_limits(limits: dict[str, Any]) -> dict[str, float]:
 def _quieten(kind: str, args: dict[str, Any], alarm: AlarmState, now_utc_s: float) -> tuple[AlarmState, str]:
     """A request about the phone."""
     if kind == "session_end":
-        return replace(alarm, ended=True), "the session is over"
-    minutes = float(args["minutes"]) if kind == "snooze" else 24 * 60.0
-    return replace(alarm, snoozed_until_utc_s=now_utc_s + 60.0 * minutes), f"quiet for {minutes:g} minutes"
+        return end_session(alarm), "the session is over"
+    if kind == "ack":
+        return acknowledge(alarm), "acknowledged"
+    minutes = float(args["minutes"])
+    return snooze(alarm, minutes, now_utc_s), f"quiet for {minutes:g} minutes"

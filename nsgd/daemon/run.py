@@ -11,11 +11,12 @@ import faulthandler
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -24,16 +25,17 @@ from types import FrameType
 from nsgd.config import zone_of
 from nsgd.daemon.apply import ALARM_STATE, apply_requests
 from nsgd.daemon.backlog import Backlog
+from nsgd.daemon.graph import draw_alert, trim_pictures
 from nsgd.daemon.herald import Ears, Herald
 from nsgd.daemon.notify import Mailroom, Notifier, Redaction, services
 from nsgd.daemon.supervisor import Supervisor, log_to_stderr
-from nsgd.daemon.troubles import Troubles
+from nsgd.daemon.troubles import PATIENCE_S, Signs, Troubles
 from nsgd.daemon.watch import Settled, Watcher
 from nsgd.errors import BadSettings, FileProblem, StoreDamaged, StoreUnwritable, UnreadableFrame
 from nsgd.frames.preview import trim_previews
 from nsgd.frames.read import read_frame
 from nsgd.records import Alert, Failure, SubRow
-from nsgd.session.alerts import AlarmState, step
+from nsgd.session.alerts import AlarmState, notice, over, report, step
 from nsgd.session.series import session_of, stream_key
 from nsgd.session.sky import observe
 from nsgd.session.store import PREVIEWS, DaemonStatus, FolderStatus, Store, SubCommit
@@ -149,8 +151,8 @@ class Daemon:
         self._alarm = AlarmState.from_json(store.state(ALARM_STATE))
         self._started_utc_s = clock.utc_s()
         self._next_tick_s = self._next_beat_s = self._next_housekeeping_s = self._not_before_s = float("-inf")
+        self._internal_errors = 0
         self._left_out = self._deadly_file()
-        self._parts = ExitStack()
         self._build()
 
     # ---- parts -----------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ class Daemon:
         self._zone: tzinfo | None = zone_of(self.settings)
         self._walker = Walker(self.store, self.settings, self._zone)
         self._urls = services([url.get_secret_value() for url in self.settings.notify.urls])
-        mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, zone=self._zone)
+        mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, picture=self._picture_of, zone=self._zone)
         self._notifier = Notifier(mailroom)
         self._herald = Herald(Ears.of(self.settings))
         self._watcher = Watcher([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
@@ -174,9 +176,10 @@ class Daemon:
         try:
             yield
         finally:
-            self._stop()
-            with suppress(StoreUnwritable):
+            # Before the threads end: the last word names the folders as they were watched.
+            with suppress(StoreUnwritable, StoreDamaged):
                 self._beat(stopped=True)
+            self._stop()
 
     def _start(self) -> None:
         self._notifier.start()
@@ -306,6 +309,7 @@ class Daemon:
 
     def _commit_internal(self, file: Settled, error: Exception) -> None:
         """A sub over which nsgd itself failed is a failure in the store, not a gap."""
+        self._internal_errors += 1
         now_utc_s = self._clock.utc_s()
         try:
             status = file.path.stat()
@@ -347,20 +351,47 @@ class Daemon:
         gone = self._watcher.take_gone()
         if gone:
             self.store.mark_gone(str(path) for path in gone)
-        alarm, alerts = step(self._alarm, None, now_utc_s, self.settings.alarm, self._zone)
-        lost = {str(folder.folder): folder.reason for folder in self._watcher.status() if not folder.present}
-        alerts = (*alerts, *self._troubles.look(lost, self.store.save_problem, now_s, now_utc_s))
-        self._alarm = alarm
-        if alerts:
-            session = session_of(now_utc_s, self._zone)
-            self.store.commit_alerts(alerts, tuple(self._urls), {ALARM_STATE: alarm.to_json()}, session)
-            self._tell(alerts)
+        self._sound(now_s, now_utc_s)
         if now_s >= self._next_beat_s:
             self._next_beat_s = now_s + BEAT_S
             self._beat()
         if now_s >= self._next_housekeeping_s:
             self._next_housekeeping_s = now_s + HOUSEKEEPING_S
             self._keep_house(now_utc_s)
+
+    def _sound(self, now_s: float, now_utc_s: float) -> None:
+        """The alarm without a sub: missing subs, dawn, troubles of the machine."""
+        said: tuple[Alert, ...] = ()
+        alarm, settings, zone = self._alarm, self.settings.alarm, self._zone
+        troubles = self._troubles.ripe(self._signs(), now_s)
+        going_on = {trouble.kind for trouble in alarm.troubles if not trouble.ended}
+        for kind, sentence in troubles.items():
+            if kind not in going_on:
+                alarm, alerts = notice(alarm, kind, sentence, now_utc_s, settings, zone)
+                said += alerts
+        for kind in (going_on & PATIENCE_S.keys()) - troubles.keys():
+            alarm, alerts = over(alarm, kind, now_utc_s, settings, zone)
+            said += alerts
+        alarm, alerts = step(alarm, None, now_utc_s, settings, zone)
+        said += alerts
+        if said or troubles.keys() != going_on & PATIENCE_S.keys():
+            session = session_of(now_utc_s, zone)
+            self.store.commit_alerts(said, tuple(self._urls), {ALARM_STATE: alarm.to_json()}, session)
+        self._alarm = alarm
+        self._tell(said)
+        self._herald.tell(report(alarm, now_utc_s))
+
+    def _signs(self) -> Signs:
+        """What there is to see of the machine."""
+        free_bytes = None
+        with suppress(OSError):
+            free_bytes = shutil.disk_usage(self.store.folder).free
+        return Signs(
+            lost_folders={str(one.folder): one.reason for one in self._watcher.status() if not one.present},
+            save_problem=self.store.save_problem,
+            free_bytes=free_bytes,
+            internal_errors=self._internal_errors,
+        )
 
     def _tell(self, alerts: tuple[Alert, ...]) -> None:
         for alert in alerts:
@@ -380,7 +411,7 @@ class Daemon:
                 for folder in folders
             ),
             pending=len(self._backlog) + sum(folder.pending for folder in folders),
-            sky={"state": str(self._alarm.sky)},
+            sky=report(self._alarm, self._clock.utc_s()),
             unsaved=self.store.unsaved,
             message=self.store.save_problem or self._message,
             stopped=stopped,
@@ -393,6 +424,7 @@ class Daemon:
         spare = [self.store.preview_path(row.reference_id) for row in self.store.series() if row.reference_id]
         with suppress(OSError):
             trim_previews(self.store.folder / PREVIEWS, self.settings.store.previews_mb, spare)
+            trim_pictures(self.store.folder)
         if self.settings.store.keep_days:
             oldest = session_of(now_utc_s - 86400.0 * self.settings.store.keep_days, self._zone)
             if self.store.forget(oldest):
@@ -403,7 +435,13 @@ class Daemon:
         return f"sky {self._sky_line()}, {len(self._backlog)} waiting"
 
     def _sky_line(self) -> str:
-        return str(self._alarm.sky)
+        return str(report(self._alarm, self._clock.utc_s())["line"])
+
+    def _picture_of(self, alert: Alert) -> Path | None:
+        """The picture for a message; drawn in the sending thread."""
+        if not self.settings.notify.pictures:
+            return None
+        return draw_alert(self.store, alert, self.settings.limits, self._zone, self._alarm.sky)
 
     # ---- settings --------------------------------------------------------------------------------
 
@@ -426,6 +464,7 @@ class Daemon:
             self._build()
             self._start()
             log.info("settings reloaded")
+        self._next_beat_s = float("-inf")
         self._supervisor.ready(self._line())
 
 
