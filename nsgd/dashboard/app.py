@@ -14,7 +14,9 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from nsgd.dashboard.board import BoardScreen
 from nsgd.dashboard.canvas import Marker
+from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import Night
 from nsgd.dashboard.panels import HelpScreen
 from nsgd.dashboard.screens import NightScreen
@@ -24,7 +26,7 @@ from nsgd.errors import StoreProblem
 from nsgd.settings import Settings
 
 if TYPE_CHECKING:
-    from nsgd.session.store import Changes, Reader
+    from nsgd.session.store import Changes, Reader, Request
 
 POLL_S = 0.4
 """Time between two looks at the store; a look at an unchanged store costs a fraction of a millisecond."""
@@ -33,10 +35,11 @@ POLL_S = 0.4
 class StoreChanged(Message):
     """The store holds something new."""
 
-    def __init__(self, changes: Changes, ignored: dict[str, int]) -> None:
+    def __init__(self, changes: Changes, ignored: dict[str, int], answers: list[Request]) -> None:
         super().__init__()
         self.changes = changes
         self.ignored = ignored
+        self.answers = answers
 
 
 class StoreMissing(Message):
@@ -57,6 +60,8 @@ class StoreEye(threading.Thread):
         self._done = threading.Event()
         self._last = -1
         self._said = ""
+        self.awaited: set[int] = set()
+        """Requests of this dashboard that nobody has dealt with yet."""
 
     def close(self) -> None:
         self._done.set()
@@ -77,8 +82,16 @@ class StoreEye(threading.Thread):
             changes = reader.changes_since(max(self._last, 0))
             if changes.last != self._last or changes.daemon != seen:
                 self._last, seen = changes.last, changes.daemon
-                self._app.post_message(StoreChanged(changes, reader.ignored()))
+                self._app.post_message(StoreChanged(changes, reader.ignored(), self._answers(reader)))
             self._done.wait(POLL_S)
+
+    def _answers(self, reader: Reader) -> list[Request]:
+        """Requests of this dashboard that have been dealt with since the last look."""
+        if not self.awaited:
+            return []
+        done = [r for r in reader.requests(pending=False) if r.request_id in self.awaited and r.state != "pending"]
+        self.awaited -= {request.request_id for request in done}
+        return done
 
     def _complain(self, sentence: str) -> None:
         if sentence != self._said:
@@ -94,8 +107,8 @@ class DashboardApp(App[int]):
     HORIZONTAL_BREAKPOINTS = [(0, "-phone"), (62, "-normal"), (110, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-mid"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "Quit"),
-        Binding("question_mark,f1", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit", show=False),
+        Binding("question_mark,f1", "help", "Help", show=False),
         Binding("colon", "command_palette", "Commands", show=False),
         Binding("T", "next_theme", "Colours", show=False),
         Binding("m", "next_marker", "Graph dots", show=False),
@@ -104,7 +117,7 @@ class DashboardApp(App[int]):
     def __init__(
         self,
         open_reader: Callable[[], Reader],
-        send: Callable[[str, dict[str, object]], None] | None,
+        send: Callable[[str, dict[str, object]], int] | None,
         settings: Settings,
         zone: ZoneInfo | None = None,
         marker: Marker = Marker.BRAILLE,
@@ -118,6 +131,7 @@ class DashboardApp(App[int]):
         self.frozen = False
         self.store_sentence = "Reading the store ..."
         self._send = send
+        self.open_reader = open_reader
         self._eye = StoreEye(self, open_reader)
         # Nothing moves here but data, and over SSH every frame costs.
         self.animation_level = "none"
@@ -141,16 +155,21 @@ class DashboardApp(App[int]):
                 line.tick()
 
     def on_store_changed(self, message: StoreChanged) -> None:
+        for request in message.answers:
+            refused = request.state == "refused"
+            if refused or request.kind == "reference":
+                words = f"{request.kind}: {inert(request.result, 200)}"
+                self.say(words, "error" if refused else "information")
         self.night.ignored = message.ignored
         touched = self.night.merge(message.changes)
         for screen in self.screen_stack:
-            if isinstance(screen, NightScreen):
+            if isinstance(screen, BoardScreen):
                 screen.night_changed(touched)
 
     def on_store_missing(self, message: StoreMissing) -> None:
         self.store_sentence = message.sentence
         for screen in self.screen_stack:
-            if isinstance(screen, NightScreen):
+            if isinstance(screen, BoardScreen):
                 screen.store_missing(message.sentence)
 
     def ask(self, kind: str, said: str, **args: object) -> None:
@@ -159,7 +178,7 @@ class DashboardApp(App[int]):
             self.say("This dashboard only looks (--read-only).")
             return
         try:
-            self._send(kind, args)
+            self._eye.awaited.add(self._send(kind, args))
         except StoreProblem as problem:
             self.say(problem.sentence, severity="error")
             return
@@ -181,8 +200,8 @@ class DashboardApp(App[int]):
         markers = list(Marker)
         self.marker = markers[(markers.index(self.marker) + 1) % len(markers)]
         for screen in self.screen_stack:
-            if isinstance(screen, NightScreen):
-                screen.set_marker(self.marker)
+            if isinstance(screen, BoardScreen):
+                screen.set_looks()
 
 
 def run_dashboard(
@@ -213,8 +232,8 @@ def run_dashboard(
     """
     from nsgd.session.store import Reader, add_request
 
-    def send(kind: str, args: dict[str, object]) -> None:
-        add_request(store_folder, kind, args, time.time())
+    def send(kind: str, args: dict[str, object]) -> int:
+        return add_request(store_folder, kind, args, time.time())
 
     app = DashboardApp(
         lambda: Reader.open(store_folder),

@@ -148,7 +148,7 @@ class Frame:
 
     def row(self, y: Floats) -> Floats:
         low, high = self.y_span
-        return np.clip((y - low) / (high - low), -0.1, 1.1) * (self.height - 1e-6)
+        return (y - low) / (high - low) * (self.height - 1e-6)
 
     def x_at(self, column: float) -> float:
         """The value under a column of the widget."""
@@ -156,7 +156,7 @@ class Frame:
         return low + (column - self.left) / max(self.width - 1, 1) * (high - low)
 
 
-def frame_of(figure: Figure, width: int, height: int, *, clock: bool) -> Frame:
+def frame_of(figure: Figure, width: int, height: int) -> Frame:
     """Lay out a graph in `width` x `height` cells: title, plot, axis line, tick labels."""
     y_span = _y_span(figure)
     body = max(height - 3, 1)
@@ -169,7 +169,7 @@ def draw(figure: Figure, width: int, height: int, marker: Marker, *, clock: bool
     """Draw a figure as `height` lines of runs (text, ink) that are `width` cells wide."""
     if width < 12 or height < 4:
         return [[(figure.title[:width].ljust(width), Ink.LABEL)]] + [[(" " * width, Ink.BLANK)]] * (height - 1)
-    frame = frame_of(figure, width, height, clock=clock)
+    frame = frame_of(figure, width, height)
     canvas = Canvas(frame.width, frame.height, marker)
     _paint(canvas, figure, frame)
     lines = [_title_line(figure, width)]
@@ -204,12 +204,12 @@ def _paint(canvas: Canvas, figure: Figure, frame: Frame) -> None:
 def _paint_points(canvas: Canvas, figure: Figure, frame: Frame) -> None:
     x, y = frame.column(figure.x), frame.row(figure.y)
     bad = figure.bad if figure.bad is not None else np.zeros(x.size, dtype=bool)
-    crowded = x.size > 1.5 * frame.width
+    crowded = x.size > 4 * frame.width
     if figure.err is not None:
         canvas.bars(x, frame.row(figure.y - figure.err), frame.row(figure.y + figure.err), Ink.ERROR)
     if figure.joined and not crowded:
         canvas.polyline(x, y, Ink.LINE)
-    paint = canvas.dots if crowded else canvas.fat_dots
+    paint = canvas.dots if x.size > 1.4 * frame.width else canvas.fat_dots
     paint(x[~bad], y[~bad], Ink.OK)
     if crowded or canvas.marker is Marker.ASCII:
         paint(x[bad], y[bad], Ink.BAD)
@@ -259,16 +259,48 @@ def _place_label(labels: list[str], centre: int, text: str) -> None:
         labels[start : start + len(text)] = list(text)
 
 
-class Graph(Widget):
-    """A figure on the screen; redrawn when its figure, size or marker changes."""
+class Drawing(Widget):
+    """Characters in the inks of the theme, drawn anew when what they show, the size or the marker changes."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"graph--{ink.value}" for ink in Ink}
     DEFAULT_CSS = """
-    Graph { height: 1fr; min-height: 5; }
+    Drawing { height: 1fr; min-height: 5; }
     """
 
-    figure: reactive[Figure | None] = reactive(None, always_update=True)
     marker: reactive[Marker] = reactive(Marker.BRAILLE)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(id=name)
+        self._lines: list[list[Run]] | None = None
+        self._drawn_for = (0, 0)
+
+    def lines(self, width: int, height: int) -> list[list[Run]]:
+        """The drawing from the top, `width` cells wide; fewer lines than `height` leave the rest blank."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        self._lines = None
+        self.refresh()
+
+    def watch_marker(self) -> None:
+        self.redraw()
+
+    def render_line(self, y: int) -> Strip:
+        size = (self.size.width, self.size.height)
+        if self._lines is None or self._drawn_for != size:
+            self._lines, self._drawn_for = self.lines(*size), size
+        if y >= len(self._lines):
+            return Strip.blank(self.size.width, self.rich_style)
+        return Strip([Segment(text, self._style(ink)) for text, ink in self._lines[y]], self.size.width)
+
+    def _style(self, ink: Ink) -> Style:
+        return self.get_component_rich_style(f"graph--{ink.value}")
+
+
+class Graph(Drawing):
+    """A figure on the screen."""
+
+    figure: reactive[Figure | None] = reactive(None, always_update=True)
 
     class Picked(Message):
         """The user clicked at a value of x."""
@@ -279,35 +311,23 @@ class Graph(Widget):
             self.x = x
 
     def __init__(self, name: str, *, clock: bool = True) -> None:
-        super().__init__(id=name)
+        super().__init__(name)
         self._clock = clock
-        self._lines: list[list[Run]] | None = None
-        self._drawn_for: tuple[int, int] = (0, 0)
 
     def watch_figure(self) -> None:
-        self._lines = None
-
-    def watch_marker(self) -> None:
-        self._lines = None
+        self.redraw()
 
     def point_at(self, cursor_x: float) -> None:
         """Move the cursor line."""
         if self.figure is not None:
             self.figure = replace(self.figure, cursor_x=cursor_x)
 
-    def render_line(self, y: int) -> Strip:
-        size = (self.size.width, self.size.height)
-        if self._lines is None or self._drawn_for != size:
-            self._lines = draw(self.figure, *size, self.marker, clock=self._clock) if self.figure else []
-            self._drawn_for = size
-        if y >= len(self._lines):
-            return Strip.blank(self.size.width, self.rich_style)
-        return Strip([Segment(text, self._style(ink)) for text, ink in self._lines[y]], self.size.width)
-
-    def _style(self, ink: Ink) -> Style:
-        return self.get_component_rich_style(f"graph--{ink.value}")
+    def lines(self, width: int, height: int) -> list[list[Run]]:
+        if self.figure is None:
+            return []
+        return draw(self.figure, width, height, self.marker, clock=self._clock)
 
     def on_click(self, event: Click) -> None:
         if self.figure is not None:
-            frame = frame_of(self.figure, self.size.width, self.size.height, clock=self._clock)
+            frame = frame_of(self.figure, self.size.width, self.size.height)
             self.post_message(self.Picked(self, frame.x_at(event.x)))

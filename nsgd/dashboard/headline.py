@@ -75,6 +75,9 @@ def headline(night: Night, view: View | None, now_utc_s: float) -> Headline:
     """
     newest = night.newest()
     note = daemon_note(night, now_utc_s)
+    if newest is not None and note and now_utc_s - seen_utc_s(newest) > 86400.0:
+        # A store that `nsgd measure` left: nobody expects a daemon there.
+        note = f"NIGHT OF {newest.session}"
     if newest is None:
         return Headline("NO SUBS YET", "■", "#", Tone.QUIET, note=note)
     sky = night.sky()

@@ -200,10 +200,11 @@ class Night:
         if self._sky is None:
             self._sky = Sky()
             for row in self.recent(SKY_MEMORY):
-                self._sky = look(self._sky, observe(row, self._verdict(row)))
+                self._sky = look(self._sky, observe(row, self.verdict(row)))
         return self._sky
 
-    def _verdict(self, row: SubRow) -> Verdict:
+    def verdict(self, row: SubRow) -> Verdict:
+        """The verdict of one sub, also where it failed before its series was known."""
         if row.series_id in self.series:
             return self.verdicts(row.series_id).of(row.sub_id)
         reasons = (row.failure.sentence,) if row.failure else ()

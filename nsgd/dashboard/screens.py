@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +11,20 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
-from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from nsgd.dashboard import figures
-from nsgd.dashboard.canvas import Marker
+from nsgd.dashboard.board import BoardScreen, Keys
+from nsgd.dashboard.chooser import ChooserScreen
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import View, hours, limits_of
 from nsgd.dashboard.panels import ChoiceScreen, LimitsScreen
 from nsgd.dashboard.state_line import StateLine
+from nsgd.dashboard.sub_screen import SubScreen
 from nsgd.dashboard.table import Column, SubTable, columns_for
 from nsgd.records import NAN, SubRow
 from nsgd.settings import Limits
-
-if TYPE_CHECKING:
-    from nsgd.dashboard.app import DashboardApp
 
 Ints = NDArray[np.int64]
 
@@ -34,28 +32,32 @@ GRAPH_KEYS = tuple(enumerate(figures.GRAPHS.items(), start=1))
 SORTS = ("time", "transmission", "weight", "fwhm_px", "stars", "sky_adu")
 
 
-class NightScreen(Screen[None]):
+class NightScreen(BoardScreen):
     """One series of the night."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Open"),
         Binding("x", "flip", "Reject"),
         Binding("t", "limits", "Cut-offs"),
-        Binding("left_square_bracket", "series(-1)", "Series", key_display="[ ]", show=False),
-        Binding("right_square_bracket", "series(1)", "Next series", show=False),
+        Binding("question_mark,f1", "app.help", "Help", key_display="?"),
+        Binding("b", "choose_reference", "Reference"),
+        Binding("slash", "filter", "Filter"),
+        Binding("q", "app.quit", "Quit"),
+        Binding("right_square_bracket", "series(1)", "Series", key_display="[ ]"),
+        Binding("left_square_bracket", "series(-1)", "Series before", show=False),
+        Binding("n", "all_nights", "All nights"),
+        Binding("a", "acknowledge", "Acknowledge"),
+        Binding("s", "snooze", "Snooze"),
+        Binding("p", "freeze", "Freeze"),
+        Binding("z", "undo", "Undo", show=False),
+        Binding("r", "reference", "Make reference", show=False),
         Binding("left_curly_bracket", "session(-1)", "Night before", show=False),
         Binding("right_curly_bracket", "session(1)", "Next night", show=False),
-        Binding("n", "all_nights", "All nights", show=False),
         *[Binding(str(key), f"graph('{name}')", title, show=False) for key, (name, title) in GRAPH_KEYS],
         Binding("left,h", "step(-1)", "Sub before", show=False),
         Binding("right,l", "step(1)", "Next sub", show=False),
-        Binding("z", "undo", "Undo", show=False),
-        Binding("r", "reference", "Make reference", show=False),
-        Binding("a", "acknowledge", "Acknowledge", show=False),
-        Binding("s", "snooze", "Snooze", show=False),
-        Binding("p", "freeze", "Freeze", show=False),
         Binding("w", "wide", "More columns", show=False),
         Binding("o", "sort", "Sort", show=False),
-        Binding("slash", "filter", "Filter", show=False),
         Binding("f", "jump", "Jump", show=False),
         Binding("c", "copy", "Copy path", show=False),
         Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", show=False),
@@ -78,10 +80,6 @@ class NightScreen(Screen[None]):
         self._wide = False
         self._done: list[int] = []
 
-    @property
-    def board(self) -> DashboardApp:
-        return cast("DashboardApp", self.app)
-
     def compose(self) -> ComposeResult:
         yield StateLine()
         yield Static(id="tabs", markup=False)
@@ -98,11 +96,11 @@ class NightScreen(Screen[None]):
         yield Static(id="counts", markup=False)
         yield Static(id="detail", markup=False)
         yield Input(id="prompt", compact=True)
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         self.query_one(SubTable).focus()
-        self.set_marker(self.board.marker)
+        self.set_looks()
         self.store_missing(self.board.store_sentence)
 
     # --- data ------------------------------------------------------------------------------------
@@ -139,8 +137,7 @@ class NightScreen(Screen[None]):
         self.tick()
 
     def _columns(self, width: int) -> list[Column]:
-        plain = self.board.marker is Marker.ASCII
-        return columns_for(width, wide=self._wide, zone=self.board.zone, plain=plain)
+        return columns_for(width, wide=self._wide, zone=self.board.zone, plain=self.plain)
 
     def _teach(self) -> None:
         """What an empty store is waiting for."""
@@ -245,6 +242,20 @@ class NightScreen(Screen[None]):
         for graph in self.query(Graph):
             graph.point_at(cursor_x)
 
+    def on_sub_table_chosen(self) -> None:
+        self.action_open()
+
+    def action_open(self) -> None:
+        sub_id = self.query_one(SubTable).sub_id
+        if sub_id:
+            self.app.push_screen(SubScreen(sub_id, self._walk))
+
+    def _walk(self, by: int) -> int:
+        """Move the cursor for a screen that lies over this one; returns the sub it comes to."""
+        table = self.query_one(SubTable)
+        table.cursor += by
+        return table.sub_id
+
     def _draw_detail(self) -> None:
         row = self.query_one(SubTable).row
         if row is None or self.view is None:
@@ -257,9 +268,8 @@ class NightScreen(Screen[None]):
             text.append(f"  time: {inert(row.order_flag, 60)}", "dim")
         self.query_one("#detail", Static).update(text)
 
-    def set_marker(self, marker: Marker) -> None:
-        for graph in self.query(Graph):
-            graph.marker = marker
+    def set_looks(self) -> None:
+        super().set_looks()
         self.query_one(SubTable).refresh()
         self.tick()
 
@@ -398,6 +408,11 @@ class NightScreen(Screen[None]):
             self.board.ask(
                 "reference", f"Asked to make {name} the reference.", sub_id=row.sub_id, series_id=row.series_id
             )
+
+    def action_choose_reference(self) -> None:
+        view = self.board.night.view(self._series_id, "")
+        if view is not None and view.shown.size:
+            self.app.push_screen(ChooserScreen(view))
 
     def action_acknowledge(self) -> None:
         self.board.ask("ack", "Acknowledged: this event is not repeated.")

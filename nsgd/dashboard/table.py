@@ -120,6 +120,7 @@ class SubTable(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("home,g", "edge(0)", "First", show=False),
         Binding("end,G", "edge(-1)", "Last", show=False),
+        Binding("enter", "choose", "Open", show=False),
     ]
 
     cursor: reactive[int] = reactive(0)
@@ -202,6 +203,9 @@ class SubTable(ScrollView, can_focus=True):
 
     def action_edge(self, end: int) -> None:
         self.cursor = self._lines.size - 1 if end else 0
+
+    def action_choose(self) -> None:
+        self.post_message(self.Chosen())
 
     def on_click(self, event: Click) -> None:
         place = round(self.scroll_y) + event.y - 1

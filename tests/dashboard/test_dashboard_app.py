@@ -37,8 +37,8 @@ def night(tmp_path: Path) -> Iterator[tuple[Store, Clock]]:
 
 
 def board(folder: Path, clock: Callable[[], float]) -> DashboardApp:
-    def send(kind: str, args: dict[str, object]) -> None:
-        add_request(folder, kind, args, clock())
+    def send(kind: str, args: dict[str, object]) -> int:
+        return add_request(folder, kind, args, clock())
 
     return DashboardApp(lambda: Reader.open(folder), send, Settings(), clock=clock)
 
@@ -84,7 +84,7 @@ async def test_a_dead_daemon_is_told_and_its_night_stays_on_screen(night: tuple[
     app = board(store.folder, clock)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "DAEMON DOWN" in text_of(app, "#state"))
-        assert "M31_Ha" in text_of(app, "#detail")
+        await until(pilot, lambda: "M31_Ha" in text_of(app, "#detail"))
 
 
 async def test_a_store_that_does_not_exist_yet_teaches_and_then_fills(tmp_path: Path) -> None:
