@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 series_option = click.option("--series", "series_text", metavar="TEXT", help="Its number, filter, object or key.")
 
-ALIVE_S = 120.0
-"""A daemon that has not moved for this long is down."""
 WAIT_S = 5.0
 """How long a command waits to see its request applied."""
 
@@ -97,7 +95,7 @@ def ask(kind: str, args: dict[str, Any], done: str) -> None:
 def daemon_runs(reader: Reader) -> bool:
     """True where a daemon is alive on this store."""
     status = reader.daemon()
-    return status is not None and not status.stopped and time.time() - status.last_progress_utc_s < ALIVE_S
+    return status is not None and status.alive(time.time())
 
 
 @click.group()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsgd.cli.decisions import ALIVE_S
 from nsgd.cli.messages import understood
 from nsgd.cli.places import common_options, given, load_settings
 from nsgd.errors import BadSettings, NsgdError
@@ -199,7 +198,7 @@ def look_at_daemon(status: DaemonStatus | None, now_utc_s: float) -> Iterator[Fi
         yield Finding("warn", "daemon", "not running", "start `nsgd run`, or the service")
         return
     age_s = now_utc_s - status.last_progress_utc_s
-    if age_s > ALIVE_S:
+    if not status.alive(now_utc_s):
         quiet = f"process {status.pid} last moved {_age(age_s)} ago"
         yield Finding("fail", "daemon", quiet, "look at its log and start it again")
     else:
