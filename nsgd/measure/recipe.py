@@ -197,7 +197,7 @@ def _measure_plane(
     shared = plane is seen.plane
     view = seen.view if shared else sky.view_of(plane.pixels)
     mask = _mask(view, plane, discs)
-    mesh = sky.sky_mesh(view, mask)
+    mesh = sky.masked_mesh(view, seen.mesh if shared else sky.sky_mesh(view, thin=2), mask)
     noise = sky.pixel_noise(plane.pixels, mask, view.bin)
     fwhm = max(seen.shape.seen_fwhm_px, MIN_APERTURE_FWHM_PX)
     egain = frame.header.egain_e_per_adu or 1.0

@@ -114,29 +114,63 @@ def cell_size(view: View) -> int:
     return full_px // view.bin
 
 
-def sky_mesh(view: View, mask: Mask | None = None, thin: int = 1) -> Mesh:
-    """Clipped mean, noise and count of every cell.
+def sky_mesh(view: View, thin: int = 1) -> Mesh:
+    """Clipped mean, noise and count of every cell: the first look, before any star is known.
 
     Parameters
     ----------
-    mask
-        (h, w) of the view, True where a star keeps the pixel out of the sky; None = clip stars away only.
     thin
-        Use every `thin`-th pixel of each axis: the coarse first look for detection uses 2.
+        Use every `thin`-th pixel of each axis.
     """
     cell = cell_size(view)
     height, width = view.pixels.shape
     ny, nx = (_cells_along(size, cell) for size in (height, width))
-    level, sigma, count, off_x, off_y = (np.full((ny, nx), np.nan) for _ in range(5))
+    level, sigma, count = (np.full((ny, nx), np.nan) for _ in range(3))
     for j in range(ny):
-        rows = slice(j * cell, min((j + 1) * cell, height))
-        hidden = None if mask is None else mask[rows][::thin]
-        for columns, strip, free in _strip_cells(view.pixels[rows][::thin], cell, thin, hidden):
-            level[j, columns], sigma[j, columns], count[j, columns] = _clip_cells(strip.reshape(len(strip), -1), free)
-            off_x[j, columns], off_y[j, columns] = _centroid(strip.shape, free, cell, thin)
+        for columns, strip, _ in _strip_cells(view.pixels[j * cell : (j + 1) * cell : thin], cell, thin, None):
+            level[j, columns], sigma[j, columns], count[j, columns] = _clip_cells(strip.reshape(len(strip), -1))
+    slope_x, slope_y = _slopes(level)
+    return Mesh(level, sigma, count * thin * thin, slope_x / cell, slope_y / cell, cell, view.bin, (height, width))
+
+
+def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
+    """The mesh again with the stars masked: unbiased by them, every star-free pixel used.
+
+    Parameters
+    ----------
+    first
+        The first look at the same view; it tells what is an outlier.
+    mask
+        (h, w) of the view, True where a star keeps the pixel out of the sky.
+    """
+    cell = first.cell
+    level0, sigma0 = fill_gaps(first.level), fill_gaps(first.sigma)
+    level, sigma, count, off_x, off_y = (np.full(first.level.shape, np.nan) for _ in range(5))
+    for j in range(len(level)):
+        rows = slice(j * cell, (j + 1) * cell)
+        for columns, strip, free in _strip_cells(view.pixels[rows], cell, 1, mask[rows]):
+            assert free is not None
+            start = level0[j, columns], sigma0[j, columns]
+            level[j, columns], sigma[j, columns], count[j, columns] = _masked_cells(strip, free, *start)
+            off_x[j, columns], off_y[j, columns] = _centroid(strip.shape, free, cell)
     slope_x, slope_y = _slopes(level)
     level -= (slope_x * off_x + slope_y * off_y) / cell
-    return Mesh(level, sigma, count * thin * thin, slope_x / cell, slope_y / cell, cell, view.bin, (height, width))
+    return Mesh(level, sigma, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
+
+
+def _masked_cells(strip: Pixels, free: Pixels, level: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean, standard deviation and count of the star-free pixels within five sigma of a first level."""
+    offset = strip.reshape(len(strip), -1) - level.astype(np.float32)[:, None]
+    limit = (MASKED_CLIP_SIGMA * sigma).astype(np.float32)[:, None]
+    keep = free * (np.abs(offset) < limit)
+    number = keep.sum(axis=1)
+    offset *= keep
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shift = offset.sum(axis=1) / number
+        variance = np.einsum("ij,ij->i", offset, offset) / number - shift**2
+    known = number >= MIN_CELL_FRACTION * strip[0].size
+    spread = np.sqrt(np.maximum(variance, 0.0))
+    return np.where(known, level + shift, np.nan), np.where(known, spread, np.nan), np.where(known, number, 0.0)
 
 
 def _cells_along(length: int, cell: int) -> int:
@@ -162,15 +196,14 @@ def _strip_cells(
         yield columns, values, free.astype(np.float32).reshape(number, -1)
 
 
-def _centroid(shape: tuple[int, ...], free: Pixels | None, cell: int, thin: int) -> tuple[Floats, Floats]:
+def _centroid(shape: tuple[int, ...], free: Pixels, cell: int) -> tuple[Floats, Floats]:
     """Mean place of the star-free pixels of cells (cells, rows, columns), from the nominal centre, view pixels."""
-    x = np.arange(shape[2], dtype=np.float32) * thin - np.float32((cell - 1) / 2)
-    y = np.arange(shape[1], dtype=np.float32) * thin - np.float32((cell - 1) / 2)
-    if free is None:
-        return np.full(shape[0], float(x.mean())), np.full(shape[0], float(y.mean()))
-    weight = free.reshape(shape)
-    total = np.maximum(free.sum(axis=1, dtype=np.float64), 1.0)
-    return (weight.sum(axis=1) @ x) / total, (weight.sum(axis=2) @ y) / total
+    x = np.arange(shape[2], dtype=np.float32) - np.float32((cell - 1) / 2)
+    y = np.arange(shape[1], dtype=np.float32) - np.float32((cell - 1) / 2)
+    place = np.column_stack((np.ones(shape[1] * shape[2], np.float32), np.tile(x, shape[1]), np.repeat(y, shape[2])))
+    total = (free @ place).astype(np.float64)
+    number = np.maximum(total[:, 0], 1.0)
+    return total[:, 1] / number, total[:, 2] / number
 
 
 def _slopes(level: Floats) -> tuple[Floats, Floats]:
@@ -186,42 +219,31 @@ def _slopes(level: Floats) -> tuple[Floats, Floats]:
     return np.asarray(slope_x), np.asarray(slope_y)
 
 
-def _clip_cells(values: Pixels, free: Pixels | None) -> tuple[Floats, Floats, Floats]:
+def _clip_cells(values: Pixels) -> tuple[Floats, Floats, Floats]:
     """Sigma-clipped mean of each row of values, started from quantiles of a thinned sample."""
-    centre, width = _start(values, free)
-    weight = np.ones_like(values) if free is None else free
-    area = values.shape[1]
-    centre0 = centre.astype(np.float32)[:, None]
-    offset = values - centre0
-    squared = offset * offset
+    centre, width = _start(values)
+    offset = values - centre.astype(np.float32)[:, None]
     shift = np.zeros_like(centre)
-    clip, clipped_std = (CLIP_SIGMA, CLIPPED_STD) if free is None else (MASKED_CLIP_SIGMA, 1.0)
     for _ in range(3):
-        low = (shift - clip * width).astype(np.float32)[:, None]
-        high = (shift + clip * width).astype(np.float32)[:, None]
-        keep = weight * ((offset > low) & (offset < high))
-        number = keep.sum(axis=1, dtype=np.float64)
+        low = (shift - CLIP_SIGMA * width).astype(np.float32)[:, None]
+        high = (shift + CLIP_SIGMA * width).astype(np.float32)[:, None]
+        inside = (offset > low) & (offset < high)
+        number = np.count_nonzero(inside, axis=1)
+        kept = offset * inside
         with np.errstate(invalid="ignore", divide="ignore"):
-            shift = np.einsum("ij,ij->i", keep, offset) / number
-            variance = np.einsum("ij,ij->i", keep, squared) / number - shift**2
-        width = np.sqrt(np.maximum(variance, 0.0)) / clipped_std
-    known = number >= MIN_CELL_FRACTION * area
+            shift = kept.sum(axis=1, dtype=np.float64) / number
+            variance = np.einsum("ij,ij->i", kept, kept) / number - shift**2
+        width = np.sqrt(np.maximum(variance, 0.0)) / CLIPPED_STD
+    known = number >= MIN_CELL_FRACTION * values.shape[1]
     return np.where(known, centre + shift, np.nan), np.where(known, width, np.nan), np.where(known, number, 0.0)
 
 
-def _start(values: Pixels, free: Pixels | None) -> tuple[Floats, Floats]:
+def _start(values: Pixels) -> tuple[Floats, Floats]:
     """Median and lower-side width of a sample of each row: stars only push upwards."""
-    step = max(values.shape[1] // 160, 1)
-    sample = values[:, ::step].astype(np.float64)
-    if free is not None:
-        sample = np.where(free[:, ::step] > 0, sample, np.nan)
-    sample.sort(axis=1)
-    number = np.isfinite(sample).sum(axis=1)
-    row = np.arange(len(sample))
+    sample = np.sort(values[:, :: max(values.shape[1] // 80, 1)], axis=1).astype(np.float64)
 
     def quantile(q: float) -> Floats:
-        index = np.clip((q * (number - 1)).astype(int), 0, None)
-        return np.asarray(sample[row, index])
+        return np.asarray(sample[:, int(q * (sample.shape[1] - 1))])
 
     middle = quantile(0.5)
     width = np.maximum(middle - quantile(0.159), 0.5 * (middle - quantile(0.023)))
@@ -248,7 +270,7 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     float
         ADU; NaN where fewer than 500 star-free pixels are sampled.
     """
-    step = max(1, min(16, pixels.size // 400_000))
+    step = max(1, pixels.size // 500_000)
     rows = np.arange(step // 2, pixels.shape[0], step)
     sample = pixels[rows]
     difference = sample[:, 1:-1] - 0.5 * (sample[:, :-2] + sample[:, 2:])

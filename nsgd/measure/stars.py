@@ -96,11 +96,13 @@ def _strip(view: View, top: int, rows: int) -> tuple[Pixels, float]:
 
     The [1 2 1] kernel lifts stars over the noise of single pixels; a binned view has had that already.
     """
-    index = np.clip(np.arange(top - 1, min(top + rows, view.pixels.shape[0]) + 1), 0, view.pixels.shape[0] - 1)
+    last = view.pixels.shape[0] - 1
+    margin = 1 if view.bin > 1 else 2
+    index = np.arange(top - margin, min(top + rows, last + 1) + margin)
+    inside = index[0] >= 0 and index[-1] <= last
+    raw = view.pixels[index[0] : index[-1] + 1] if inside else view.pixels[np.clip(index, 0, last)]
     if view.bin > 1:
-        return view.pixels[index], 1.0
-    wide = np.clip(np.arange(index[0] - (top > 0), index[-1] + 2), 0, view.pixels.shape[0] - 1)
-    raw = view.pixels[np.concatenate(([max(top - 2, 0)], index, wide[-1:]))]
+        return raw, 1.0
     down = raw[:-2] + raw[2:]
     down += 2.0 * raw[1:-1]
     out = down.copy()
@@ -214,7 +216,7 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
     sigma
         Height of a local maximum on the view, in units of its noise.
     """
-    row, column, _ = find_peaks(view, mesh, sigma, 4 * most)
+    row, column, _ = find_peaks(view, mesh, sigma, 2 * most)
     x = np.asarray((column + 0.5) * view.bin - 0.5, dtype=np.float64)
     y = np.asarray((row + 0.5) * view.bin - 0.5, dtype=np.float64)
     if x.size == 0:
