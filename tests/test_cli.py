@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nsgd import simulate
+from nsgd import config, simulate
 from nsgd.cli.entry import run_command
 from nsgd.session.store import DaemonStatus, Reader, Store
 
@@ -343,6 +343,44 @@ def test_config_init_writes_a_private_file_that_checks_out(nsgd: Nsgd, tmp_path:
     assert 'alarm.sensitivity = "keen"' in shown
     assert "watch.poll_s = 5.0  # default" in shown
     assert nsgd("config", "path").out == f"{path}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX")
+def test_config_init_asks_four_questions_and_asks_again_after_a_wrong_answer(tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsgd", "config", "init"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+    )
+    os.close(theirs)
+    heard = ""
+    for question, answer in (
+        ("nsgd run FOLDER`): ", str(tmp_path)),
+        ("no alerts): ", "nonsense"),
+        ("no alerts): ", "json://127.0.0.1:9/"),
+        ("system's): ", "Mars/Base"),
+        ("system's): ", "Europe/Berlin"),
+        ("normal): ", ""),
+        ("`nsgd run` starts.", ""),
+    ):
+        while question not in heard:
+            heard += os.read(ours, 4096).decode()
+        heard = heard.partition(question)[2]
+        os.write(ours, f"{answer}\n".encode())
+    assert process.wait(timeout=20) == 0
+    os.close(ours)
+    path = tmp_path / "nsgd" / "config.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    settings = config.load(str(path), {}).settings
+    assert settings.watch.folders == (str(tmp_path),)
+    assert [url.get_secret_value() for url in settings.notify.urls] == ["json://127.0.0.1:9/"]
+    assert settings.site.timezone == "Europe/Berlin"
+    assert settings.alarm.sensitivity == "normal"
 
 
 def test_config_init_does_not_overwrite_what_exists(nsgd: Nsgd) -> None:

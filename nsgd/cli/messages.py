@@ -58,6 +58,9 @@ def understood(url: str) -> bool:
     """Whether Apprise knows what to do with a URL."""
     import apprise
 
+    from nsgd.daemon.notify import quiet_foreign_loggers
+
+    quiet_foreign_loggers()  # apprise would print what it does not understand
     return bool(apprise.Apprise().add(url))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from nsgd.cli.messages import understood
 from nsgd.cli.places import common_options, given, load_settings, talk
-from nsgd.errors import BadRequest
+from nsgd.errors import BadRequest, BadSettings
 
 
 @click.group()
@@ -76,26 +77,44 @@ def _asked() -> dict[str, Any]:
         return {}
     import secrets
 
-    topic = f"ntfy://nsgd-{secrets.token_hex(8)}"
-    folder = _question("Folder that your capture program writes into (empty: name it with `nsgd run FOLDER`)")
-    talk(f"Alerts: ntfy needs no account. Install its app, subscribe to {topic[7:]}, and answer {topic}")
-    url = _question("Apprise URL of your phone's service (empty: no alerts)")
-    zone = _question("Time zone, such as Europe/Berlin (empty: the system's)")
-    sensitivity = _question(
-        "Ring the phone for deep cloud only (calm), normal, or also for thin cloud (keen)", "normal"
-    )
-    answers = {
-        "watch.folders": [_absolute(folder)] if folder else None,
-        "notify.urls": [url] if url else None,
-        "site.timezone": zone,
-        "alarm.sensitivity": sensitivity,
+    topic = f"nsgd-{secrets.token_hex(8)}"
+    questions = {
+        "watch.folders": "Folder that your capture program writes into (empty: name it with `nsgd run FOLDER`)",
+        "notify.urls": (
+            f"For alerts, ntfy needs no account: install its app, subscribe to {topic}, and answer ntfy://{topic}\n"
+            "Apprise URL of your phone's service (empty: no alerts)"
+        ),
+        "site.timezone": "Time zone, such as Europe/Berlin (empty: the system's)",
+        "alarm.sensitivity": "Ring for deep cloud only (calm), normal, or also for thin cloud (keen) (empty: normal)",
     }
+    answers = {key: _answer(key, question) for key, question in questions.items()}
     return {key: value for key, value in answers.items() if value}
 
 
-def _question(text: str, default: str = "") -> str:
-    answer: str = click.prompt(text, default=default, show_default=bool(default), err=True)
-    return answer.strip()
+def _answer(key: str, question: str) -> Any:
+    """Ask until the answer can be used; nothing is an answer too."""
+    from nsgd.config import check_text, example_text
+
+    while True:
+        text: str = click.prompt(question, default="", show_default=False, err=True).strip()
+        value: Any = _list_answer(key, text) if key in ("watch.folders", "notify.urls") else text
+        if not value:
+            return value
+        if key == "notify.urls" and not understood(text):
+            talk("Apprise does not understand this URL; the README's table shows what it looks like for each service.")
+            continue
+        try:
+            check_text(None, example_text({key: value}), {})
+        except BadSettings as error:
+            talk(error.sentence)
+        else:
+            return value
+
+
+def _list_answer(key: str, text: str) -> list[str]:
+    if not text:
+        return []
+    return [_absolute(text) if key == "watch.folders" else text]
 
 
 def _write_private(path: Path, text: str) -> None:
