@@ -193,6 +193,9 @@ def _strip_cells(
             yield columns, values, None
             continue
         free = ~mask[:, span][:, ::thin].reshape(strip.shape[0], number, -1).transpose(1, 0, 2)
+        if not np.isfinite(values.sum()):  # missing pixels (NaN: empty borders, BLANK) take no part
+            known = np.isfinite(values)
+            values, free = np.where(known, values, np.float32(0.0)), free & known
         yield columns, values, free.astype(np.float32).reshape(number, -1)
 
 
@@ -223,13 +226,14 @@ def _clip_cells(values: Pixels) -> tuple[Floats, Floats, Floats]:
     """Sigma-clipped mean of each row of values, started from quantiles of a thinned sample."""
     centre, width = _start(values)
     offset = values - centre.astype(np.float32)[:, None]
+    gaps = not np.isfinite(offset.sum())
     shift = np.zeros_like(centre)
     for _ in range(3):
         low = (shift - CLIP_SIGMA * width).astype(np.float32)[:, None]
         high = (shift + CLIP_SIGMA * width).astype(np.float32)[:, None]
         inside = (offset > low) & (offset < high)
         number = np.count_nonzero(inside, axis=1)
-        kept = offset * inside
+        kept = np.where(inside, offset, np.float32(0.0)) if gaps else offset * inside
         with np.errstate(invalid="ignore", divide="ignore"):
             shift = kept.sum(axis=1, dtype=np.float64) / number
             variance = np.einsum("ij,ij->i", kept, kept) / number - shift**2
@@ -242,8 +246,11 @@ def _start(values: Pixels) -> tuple[Floats, Floats]:
     """Median and lower-side width of a sample of each row: stars only push upwards."""
     sample = np.sort(values[:, :: max(values.shape[1] // 80, 1)], axis=1).astype(np.float64)
 
+    last = np.maximum(np.isfinite(sample).sum(axis=1) - 1, 0)
+    row = np.arange(len(sample))
+
     def quantile(q: float) -> Floats:
-        return np.asarray(sample[:, int(q * (sample.shape[1] - 1))])
+        return np.asarray(sample[row, (q * last).astype(int)])
 
     middle = quantile(0.5)
     width = np.maximum(middle - quantile(0.159), 0.5 * (middle - quantile(0.023)))
