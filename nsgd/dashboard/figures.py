@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from nsgd.dashboard.canvas import Ink
+from nsgd.dashboard.events import GLYPHS, Event, Happening
 from nsgd.dashboard.graphs import Curve, Figure, Level, Mark
 from nsgd.dashboard.night import View
 from nsgd.records import NAN, Floats
@@ -40,12 +41,13 @@ def local_time(utc_s: float, zone: ZoneInfo | None) -> datetime:
     return datetime.fromtimestamp(utc_s, UTC).astimezone(zone)
 
 
-def figure(view: View, name: str, zone: ZoneInfo | None) -> Figure:
+def figure(view: View, name: str, zone: ZoneInfo | None, events: Sequence[Event] = ()) -> Figure:
     """One of `GRAPHS` for the shown subs of a view."""
     build = {"transmission": _transmission, "weight": _weight}.get(name)
     x = _x_of(view)
     base = build(view, x) if build else Figure(GRAPHS[name], x, view.column(name), bad=view.bad)
-    return _with_clock(base, view, zone)
+    base = replace(base, marks=_marks(view, x, events))
+    return base if by_number(view) else replace(base, x_label=clock_label(zone))
 
 
 def by_number(view: View) -> bool:
@@ -55,13 +57,6 @@ def by_number(view: View) -> bool:
 
 def _x_of(view: View) -> Floats:
     return np.arange(1.0, view.shown.size + 1) if by_number(view) else view.time_utc_s
-
-
-def _with_clock(base: Figure, view: View, zone: ZoneInfo | None) -> Figure:
-    marks = _events(view, base.x)
-    if by_number(view):
-        return replace(base, marks=marks)
-    return replace(base, marks=marks, x_label=clock_label(zone))
 
 
 def _transmission(view: View, x: Floats) -> Figure:
@@ -97,9 +92,13 @@ def _weight(view: View, x: Floats) -> Figure:
     )
 
 
-def _events(view: View, x: Floats) -> tuple[Mark, ...]:
-    """Meridian flips: the rotation against the series turns by more than a quarter."""
-    rotation = np.array([view.rows[i].transform.rotation_deg if not view.rows[i].failure else NAN for i in view.shown])
-    seen = np.flatnonzero(np.isfinite(rotation))
-    turned = np.abs((np.diff(rotation[seen]) + 180.0) % 360.0 - 180.0) > 90.0
-    return tuple(Mark(float(x[i]), "⟲", "F") for i in seen[1:][turned])
+def _marks(view: View, x: Floats, events: Sequence[Event]) -> tuple[Mark, ...]:
+    """Events on the axis of a graph: at their time, or at the sub that followed them."""
+    marks = []
+    for event in events:
+        at = event.utc_s
+        if by_number(view):
+            at = float(x[min(int(np.searchsorted(view.time_utc_s, event.utc_s)), x.size - 1)])
+        loud = event.kind in (Happening.TOLD, Happening.UNTOLD)
+        marks.append(Mark(at, *GLYPHS[event.kind], Ink.ALERT if loud else Ink.MARK))
+    return tuple(marks)

@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from nsgd.dashboard import figures
 from nsgd.dashboard.board import BoardScreen, Keys
 from nsgd.dashboard.chooser import ChooserScreen
+from nsgd.dashboard.events import GLYPHS, Event, delivery_words, events_of
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import View, hours, limits_of
@@ -79,6 +80,7 @@ class NightScreen(BoardScreen):
         self._span_s = 0.0
         self._wide = False
         self._done: list[int] = []
+        self._events: tuple[Event, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield StateLine()
@@ -113,7 +115,7 @@ class NightScreen(BoardScreen):
         newest = self.board.night.newest()
         if newest is not None and self._series_id not in self.board.night.series:
             self._series_id = newest.series_id or next(iter(self.board.night.series), 0)
-        if self.view is None or self._series_id in touched:
+        if self.view is None or touched:
             self.rebuild()
         self.tick()
         self._draw_tabs()
@@ -131,6 +133,7 @@ class NightScreen(BoardScreen):
             self._teach()
             return
         self.remove_class("empty")
+        self._events = events_of(night, self.view)
         self.query_one(SubTable).show(self.view, self._lines(self.view))
         self._draw_graphs()
         self._draw_tabs()
@@ -186,7 +189,7 @@ class NightScreen(BoardScreen):
         second = "weight" if self._main != "weight" else "transmission"
         for graph in self.query(Graph):
             name = {"main": self._main, "second": second}.get(str(graph.id), str(graph.id))
-            drawn = figures.figure(view, name, self.board.zone)
+            drawn = figures.figure(view, name, self.board.zone, self._events)
             graph.figure = replace(drawn, cursor_x=self._cursor_x(), x_range=self._x_range())
         self._draw_counts()
 
@@ -234,7 +237,23 @@ class NightScreen(BoardScreen):
             text += f"  filter: {inert(self._filter, 20)}"
         if self._sort != "time":
             text += f"  sorted by {self._sort}"
-        self.query_one("#counts", Static).update(Text(text))
+        line = Text(text)
+        for words in self._troubles():
+            line.append(f"  {words}", "bold")
+        self.query_one("#counts", Static).update(line)
+
+    def _troubles(self) -> list[str]:
+        """What the daemon complains about, and the alert that is still open."""
+        night, words = self.board.night, []
+        if night.daemon is not None:
+            words += [f"{inert(f.path, 40)} is missing" for f in night.daemon.folders if f.mode == "missing"]
+            words += [inert(night.daemon.message, 120)] if night.daemon.message else []
+            words += [f"{night.daemon.pending} waiting"] if night.daemon.pending > 1 else []
+        latest = max(night.alerts.values(), key=lambda row: row.alert_id, default=None)
+        if latest is not None and not latest.alert.resolves:
+            when = figures.local_time(latest.alert.created_utc_s, self.board.zone).strftime("%H:%M")
+            words.append(f"{when} {inert(latest.alert.title, 60)} ({delivery_words(latest)})")
+        return words
 
     def on_sub_table_moved(self) -> None:
         self._draw_detail()
@@ -264,9 +283,20 @@ class NightScreen(BoardScreen):
         said = "; ".join(inert(reason, 200) for reason in verdict.reasons) or "in the stack"
         text = Text(f"{inert(row.path.rsplit('/', 1)[-1], 60)}  ", "bold")
         text.append(said, "")
+        for event in self._events_at(row):
+            text.append(f"  {GLYPHS[event.kind][self.plain]} {event.words}", "italic")
         if row.order_flag:
             text.append(f"  time: {inert(row.order_flag, 60)}", "dim")
         self.query_one("#detail", Static).update(text)
+
+    def _events_at(self, row: SubRow) -> list[Event]:
+        """Events since the sub before."""
+        if self.view is None:
+            return []
+        times = self.view.time_utc_s
+        place = int(np.searchsorted(times, row.order_utc_s))
+        before = float(times[place - 1]) if place > 0 else row.order_utc_s - 3600.0
+        return [event for event in self._events if before < event.utc_s <= row.order_utc_s]
 
     def set_looks(self) -> None:
         super().set_looks()
