@@ -347,8 +347,8 @@ def _with_secrets(settings: Settings, file: Path | None, environ: Mapping[str, s
     if from_environment := environ.get("NSGD_NOTIFY_URLS", "").split():
         return _with_urls(settings, from_environment), "environment NSGD_NOTIFY_URLS", []
     credentials = environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (given := Path(credentials) / CREDENTIAL_NAME).is_file():
-        return _with_urls(settings, _urls_in(given)), f"credential {CREDENTIAL_NAME}", []
+    if credentials and (given := Path(credentials) / CREDENTIAL_NAME).is_file() and (urls := _urls_in(given)):
+        return _with_urls(settings, urls), f"credential {CREDENTIAL_NAME}", []
     if not settings.notify.urls_file:
         return settings, "", []
     path = Path(settings.notify.urls_file).expanduser()

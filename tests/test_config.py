@@ -149,8 +149,10 @@ def test_secrets_come_from_environment_then_credential_then_file(settings_file, 
     assert urls(config.load(str(path), ENVIRON)) == ["ntfy://from-file", "ntfy://from-urls-file"]
     credentials = tmp_path / "credentials"
     credentials.mkdir()
-    (credentials / "notify_urls").write_text("ntfy://credential\n", encoding="utf-8")
     environ = ENVIRON | {"CREDENTIALS_DIRECTORY": str(credentials)}
+    (credentials / "notify_urls").touch()
+    assert len(urls(config.load(str(path), environ))) == 2, "an empty credential is none"
+    (credentials / "notify_urls").write_text("ntfy://credential\n", encoding="utf-8")
     assert urls(config.load(str(path), environ)) == ["ntfy://credential"]
     environ["NSGD_NOTIFY_URLS"] = "ntfy://one  json://two"
     loaded = config.load(str(path), environ)

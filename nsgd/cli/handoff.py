@@ -16,8 +16,12 @@ from nsgd.errors import StoreUnusable
 
 if TYPE_CHECKING:
     from nsgd.export.carried import Carried
+    from nsgd.export.outcome import Outcome
 
 out_option = click.option("--out", required=True, metavar="DIR", help="Folder to write into; made where missing.")
+path_map_option = click.option(
+    "--path-map", "path_maps", multiple=True, metavar="FROM=TO", help="How the stacking machine sees the folder FROM."
+)
 force_option = click.option("--force", is_flag=True, help="Replace files that exist.")
 
 
@@ -50,7 +54,7 @@ def export_csv(out: str, force: bool) -> None:
 
 @export.command("pixinsight")
 @click.option("--registered", required=True, metavar="DIR", help="Folder of calibrated, registered frames.")
-@click.option("--path-map", "path_maps", multiple=True, metavar="FROM=TO", help="How the stacking machine sees FROM.")
+@path_map_option
 @out_option
 @force_option
 @common_options
@@ -70,11 +74,36 @@ def export_pixinsight(registered: str, path_maps: tuple[str, ...], out: str, for
     job = Job(existing_folder(registered), Path(out), parse_map(path_maps), force)
     with progress_on_stderr() as progress:
         outcome = write(job, settings, _carried(), time.time(), progress)
+    _tell(outcome, out)
+
+
+@export.command("siril")
+@path_map_option
+@out_option
+@force_option
+@common_options
+def export_siril(path_maps: tuple[str, ...], out: str, force: bool) -> None:
+    """Write a script and a sequence with the rejected subs unselected for Siril, and lists for other stackers.
+
+    \b
+    Example: nsgd export siril --out morning
+    """
+    from nsgd.export.paths import parse_map
+    from nsgd.export.siril import export_siril as write
+
+    settings, path_map = load_settings().settings, parse_map(path_maps)
+    with open_reader() as reader, progress_on_stderr() as progress:
+        outcome = write(reader, Path(out), settings, path_map=path_map, force=force, progress=progress)
+    _tell(outcome, out)
+
+
+def _tell(outcome: Outcome, out: str) -> None:
+    """Say what was written, and what the user should know."""
     for warning in outcome.warnings:
         talk(f"warning: {warning}")
     for line in outcome.summary:
         talk(line)
-    talk(f"{len(outcome.files)} files written.")
+    talk(f"{len(outcome.files)} file{'' if len(outcome.files) == 1 else 's'} written.")
     click.echo(Path(out).resolve())
 
 
