@@ -251,7 +251,7 @@ class Daemon:
 
     def _give_way(self, took_s: float) -> None:
         """While a backlog is worked off on a busy machine, rest as long as the last sub took."""
-        if len(self._backlog) > 1 and hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1):
+        if len(self._backlog) > 1 and _is_busy():
             self._backlog.add(self._watcher.take(min(took_s, TICK_S)))
 
     # ---- one file --------------------------------------------------------------------------------
@@ -496,6 +496,14 @@ def _secrets(settings: Settings) -> list[str]:
     notify = settings.notify
     found = [url.get_secret_value() for url in (*notify.urls, notify.heartbeat_url, notify.mqtt_url)]
     return [url for url in found if url]
+
+
+def _is_busy() -> bool:
+    """Whether more wants to run than the machine has processors; unknown counts as no."""
+    try:
+        return os.getloadavg()[0] > (os.cpu_count() or 1)
+    except (AttributeError, OSError):
+        return False
 
 
 def _be_modest() -> None:

@@ -1,0 +1,73 @@
+"""The systemd units: accepted by systemd, walled in, and of one mind with the program."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nsgd.cli.entry import BAD_CONFIG
+from nsgd.config import CREDENTIAL_NAME, SERVICE_STORE
+
+UNITS = Path(__file__).parent.parent / "systemd"
+MOST = {"nsgd.service": 15, "nsgd-user.service": 25}
+"""Exposure that systemd-analyze may find, in tenths."""
+
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+
+
+def said(*words: str, runtime: Path) -> tuple[int, str]:
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+    done = subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, env=environ, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def unit(name: str) -> configparser.SectionProxy:
+    """The [Service] section; of keys that come several times the last."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(UNITS / name)
+    return parser["Service"]
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", MOST)
+def test_systemd_accepts_the_unit_without_a_word(name: str, tmp_path: Path) -> None:
+    user = ["--user"] if "user" in name else []
+    assert said("verify", *user, str(UNITS / name), runtime=tmp_path) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", MOST)
+def test_the_unit_has_the_least_rights(name: str, tmp_path: Path) -> None:
+    code, text = said("security", "--offline=yes", f"--threshold={MOST[name]}", str(UNITS / name), runtime=tmp_path)
+    assert code == 0, re.sub(r"^✓.*\n", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_a_dead_or_hung_daemon_is_replaced_within_a_minute(name: str) -> None:
+    service = unit(name)
+    assert (service["Type"], service["Restart"]) == ("notify", "always")
+    assert float(service["WatchdogSec"]) + float(service["RestartSec"]) <= 60.0
+    assert service["RestartPreventExitStatus"] == str(BAD_CONFIG)
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_nsgd_yields_to_the_capture_program(name: str) -> None:
+    service = unit(name)
+    assert int(service["Nice"]) >= 10
+    assert service["IOSchedulingClass"] == "idle"
+    assert int(service["OOMScoreAdjust"]) > 0
+    assert "MemoryHigh" in service
+
+
+def test_the_service_finds_its_store_and_its_secrets_where_the_program_looks() -> None:
+    service = unit("nsgd.service")
+    assert Path("/var/lib") / service["StateDirectory"] == SERVICE_STORE
+    assert service["StateDirectoryMode"] == "2770"
+    assert service["LoadCredential"].split(":")[0] == CREDENTIAL_NAME
