@@ -564,3 +564,22 @@ def test_is_clear_tells_a_sequencer_by_its_exit_code(
         with opened:
             opened.beat(progress_utc_s, DaemonStatus(os.getpid(), "here", progress_utc_s, progress_utc_s))
         assert nsgd("is-clear", "--store", store).code == expected
+
+
+def test_a_hostile_file_name_is_harmless_on_the_terminal(nsgd: Nsgd, lights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lights"
+    folder.mkdir()
+    hostile = "\x1b]0;owned\x07\x1b[2J[red]x\n‮sub.fits"
+    paths = sorted(lights.rglob("2026*.fits"))
+    (folder / hostile).write_bytes(paths[0].read_bytes())
+    (folder / f"broken{hostile}").write_bytes(b"nothing")
+    (folder / "plain.fits").write_bytes(paths[1].read_bytes())
+    store = tmp_path / "out"
+    heard = [nsgd("measure", folder, "--out", store)]
+    heard += [
+        nsgd(*arguments, "--store", store)
+        for arguments in (("status",), ("reference", "show"), ("reject", folder / hostile))
+    ]
+    for said in heard:
+        assert said.code == 0
+        assert not set(said.out + said.err) & set("\x1b\x07‮")

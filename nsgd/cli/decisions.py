@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsgd.cli.places import common_options, load_settings, open_reader, store_folder, talk
+from nsgd.cli.places import common_options, load_settings, open_reader, say, store_folder, talk
 from nsgd.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def reference_show() -> None:
         for series in reader.series():
             name = reader.sub(series.reference_id).path if series.reference_id else "none yet"
             how = "chosen by you" if series.reference_chosen else "automatic"
-            click.echo(f"{series_name(series)}\t{name}\t{how}")
+            say(series_name(series), name, how)
 
 
 @reference.command("set")
@@ -178,7 +178,7 @@ def limits_show() -> None:
         for series in reader.series():
             figures = settings.model_dump() | series.limits
             said = [f"{name} {value:g}{'*' if name in series.limits else ''}" for name, value in figures.items()]
-            click.echo("\t".join([series_name(series), *said]))
+            say(series_name(series), *said)
     talk("* = set for this series; the others come from the settings.")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nsgd.cli.places import common_options
+from nsgd.cli.places import common_options, say
 from nsgd.errors import NsgdError, StoreUnusable
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def demo(fast: bool, plain: bool) -> int:
                 run_dashboard(stage.store)
             else:
                 for line in stage.lines():
-                    click.echo(line)
-        click.echo(stage.summary())
+                    say(line)
+        say(stage.summary())
     return 0
 
 

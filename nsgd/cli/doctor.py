@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nsgd.cli.messages import understood
-from nsgd.cli.places import common_options, given, load_settings
+from nsgd.cli.places import common_options, given, load_settings, say
 from nsgd.errors import BadSettings, NsgdError
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def doctor(send: bool, as_json: bool) -> int:
     for finding in findings(send):
         found.append(finding)
         if not as_json:
-            remedy = f"\n     -> {finding.remedy}" if finding.remedy else ""
-            click.echo(f"{MARKS[finding.state]} {finding.what}: {finding.sentence}{remedy}")
+            say(f"{MARKS[finding.state]} {finding.what}: {finding.sentence}")
+            if finding.remedy:
+                say(f"     -> {finding.remedy}")
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in found], indent=1))
     return int(any(finding.state == "fail" for finding in found))

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from nsgd.cli import decisions, demo, doctor, files, handoff, messages, night, past, settings, shells
-from nsgd.cli.places import common_options
+from nsgd.cli.places import common_options, talk
 from nsgd.errors import BadRequest, BadSettings, NsgdError
 
 OK, FAILURE, USAGE, NOT_CLEAR, UNKNOWN, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 3, 4, 78, 130
@@ -95,14 +95,14 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         click.echo("nsgd: interrupted", err=True)
         return INTERRUPTED
     except BadSettings as error:
-        click.echo("\n".join(error.problems), err=True)
-        click.echo(f"nsgd: {_count(len(error.problems))} in the settings; nothing was started.", err=True)
+        talk("\n".join(error.problems))
+        talk(f"nsgd: {_count(len(error.problems))} in the settings; nothing was started.")
         return BAD_CONFIG
     except NsgdError as error:
-        click.echo(f"nsgd: {error.sentence}", err=True)
+        talk(f"nsgd: {error.sentence}")
         return USAGE if isinstance(error, BadRequest) else FAILURE
     except OSError as error:
-        click.echo(f"nsgd: {error.filename or 'the system'}: {error.strerror or error}.", err=True)
+        talk(f"nsgd: {error.filename or 'the system'}: {error.strerror or error}.")
         return FAILURE
     return code if isinstance(code, int) else OK
 

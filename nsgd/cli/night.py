@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsgd.cli.decisions import daemon_runs
-from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, store_folder, talk
+from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, say, store_folder, talk
 from nsgd.errors import BadRequest, StoreUnusable
 
 if TYPE_CHECKING:
@@ -81,23 +81,21 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
-    click.echo(facts["sentence"])
+    say(facts["sentence"])
     daemon = facts["daemon"]
-    click.echo(f"daemon   {'running, process ' + str(daemon['pid']) if daemon['running'] else 'not running'}")
+    say(f"daemon   {'running, process ' + str(daemon['pid']) if daemon['running'] else 'not running'}")
     for folder in daemon["folders"]:
-        click.echo(
-            f"folder   {folder['path']} ({' '.join(part for part in (folder['mode'], folder['message']) if part)})"
-        )
+        say(f"folder   {folder['path']} ({' '.join(part for part in (folder['mode'], folder['message']) if part)})")
     for one in facts["series"]:
-        click.echo(
+        say(
             f"series   {one['name']}: {one['kept']} of {one['subs']} kept, {one['effective_h']:.2f} h effective of "
             f"{one['taken_h']:.2f} h, reference {one['reference'] or 'none yet'}"
         )
     if facts["ignored"]:
-        click.echo("ignored  " + ", ".join(f"{count} {kind}" for kind, count in sorted(facts["ignored"].items())))
+        say("ignored  " + ", ".join(f"{count} {kind}" for kind, count in sorted(facts["ignored"].items())))
     for item in facts["unreadable"][-5:]:
-        click.echo(f"unread   {item['path']}: {item['sentence']}")
-    click.echo(f"store    {facts['store']}")
+        say(f"unread   {item['path']}: {item['sentence']}")
+    say(f"store    {facts['store']}")
 
 
 @click.command("is-clear")
@@ -115,7 +113,7 @@ def is_clear(quiet: bool) -> int:
         talk(problem.sentence)
         return UNKNOWN
     if not quiet:
-        click.echo(facts["sentence"])
+        say(facts["sentence"])
     if facts["note"] or facts["sky"] in ("learning", "no data", "unknown", "no subs yet"):
         return UNKNOWN
     return 0 if facts["sky"] == "clear" else NOT_CLEAR

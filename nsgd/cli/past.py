@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nsgd.cli.decisions import ask
-from nsgd.cli.places import common_options, load_settings, open_reader, talk
+from nsgd.cli.places import common_options, load_settings, open_reader, say, talk
 from nsgd.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def session_list() -> None:
             failed = sum(row.failure is not None for row in rows)
             hours = sum(row.header.exposure_s or 0.0 for row in rows) / 3600.0
             alerts = len(reader.alerts(name))
-            click.echo(f"{name}\t{len(rows)} subs\t{failed} failed\t{hours:.2f} h\t{alerts} alerts")
+            say(name, f"{len(rows)} subs", f"{failed} failed", f"{hours:.2f} h", f"{alerts} alerts")
 
 
 @session.command("end")
@@ -81,8 +81,9 @@ def replay(night: str | None, sensitivity: str | None, cloud_below: float | None
         for alert in replayed(reader, chosen, settings, alarm):
             count += 1
             clock = f"{datetime.fromtimestamp(alert.created_utc_s, UTC).astimezone(zone_of(settings)):%H:%M:%S}"
-            click.echo(f"{clock}  {alert.title}")
-            click.echo("\n".join(f"          {line}" for line in alert.body.splitlines()))
+            say(f"{clock}  {alert.title}")
+            for line in alert.body.splitlines():
+                say(f"          {line}")
     talk(f"{chosen}: {count} message{'' if count == 1 else 's'} would have been sent.")
 
 

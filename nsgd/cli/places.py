@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nsgd.session.store import Reader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+MOST = 4000
+"""Longest line that is printed."""
 
 
 def _remember(context: click.Context, option: click.Parameter, value: str | None) -> None:
@@ -76,6 +78,15 @@ def existing_folder(text: str) -> Path:
     return path
 
 
+def say(*cells: object) -> None:
+    """One line of data on stdout, cells apart by tabs; what headers and file names hold is made harmless."""
+    from nsgd.dashboard.inert import inert
+
+    click.echo("\t".join(inert(str(cell), MOST) for cell in cells))
+
+
 def talk(sentence: str) -> None:
     """Say something to the person, on stderr: stdout is for data."""
-    click.echo(sentence, err=True)
+    from nsgd.dashboard.inert import inert
+
+    click.echo("\n".join(inert(line, MOST) for line in sentence.split("\n")), err=True)
