@@ -17,6 +17,8 @@ from nsgd.records import Floats, Pixels
 Integers = NDArray[np.intp]
 
 FWHM_PER_SIGMA = 2.3548200450309493
+TRAIL_REACH_PX = 14.0
+"""Stars, also trailed and defocused ones, are dark this far from their peak."""
 MAX_SHARPNESS = 0.75
 """Largest share of the 3x3 flux that a star's highest pixel can hold (FWHM of one pixel: 0.6)."""
 
@@ -206,6 +208,29 @@ def is_hot(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_
     return np.asarray(lone | (second < 2.5 * noise) & (peak > 8 * noise))
 
 
+def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """True where the light goes on to both sides: a satellite's trail, not a star.
+
+    Of 24 directions, one and its opposite must still hold 0.4 of the peak at `TRAIL_REACH_PX`.
+    """
+    angle = np.arange(12) * np.pi / 12
+    sides = []
+    for sign in (-1.0, 1.0):
+        column = np.rint(x[:, None] + sign * TRAIL_REACH_PX * np.cos(angle)).astype(int)
+        row = np.rint(y[:, None] + sign * TRAIL_REACH_PX * np.sin(angle)).astype(int)
+        near = [
+            pixels[np.clip(row + j, 0, pixels.shape[0] - 1), np.clip(column + i, 0, pixels.shape[1] - 1)]
+            for j in (-1, 0, 1)
+            for i in (-1, 0, 1)
+        ]
+        sides.append(np.max(near, axis=0))
+    sky = mesh.at(x, y)
+    peak = cutouts(pixels, x, y, 1)[0].max(axis=(1, 2)) - sky
+    both = np.minimum(sides[0], sides[1]).max(axis=1) - sky
+    noise = bilinear(fill_gaps(mesh.sigma), x, y, mesh.cell * mesh.bin) * mesh.bin
+    return np.asarray((both > 0.4 * peak) & (both > 5.0 * noise))
+
+
 def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> StarList:
     """Stars of a plane, brightest first, at most `most`; hot pixels and cosmic rays left out.
 
@@ -216,13 +241,13 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
     sigma
         Height of a local maximum on the view, in units of its noise.
     """
-    row, column, _ = find_peaks(view, mesh, sigma, 2 * most)
+    row, column, _ = find_peaks(view, mesh, sigma, 8 * most)
     x = np.asarray((column + 0.5) * view.bin - 0.5, dtype=np.float64)
     y = np.asarray((row + 0.5) * view.bin - 0.5, dtype=np.float64)
     if x.size == 0:
         return _no_stars()
-    keep = ~is_hot(plane, mesh, x, y)
-    x, y = x[keep], y[keep]
+    keep = ~is_hot(plane, mesh, x, y) & ~on_trail(plane, mesh, x, y)
+    x, y = x[keep][: 2 * most], y[keep][: 2 * most]
     if x.size == 0:
         return _no_stars()
     sigma_px = _typical_sigma(plane, mesh, x[:60], y[:60])
