@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from nsgd.errors import NotASub, UnreadableFrame
 from nsgd.frames.header import Card, Cards, Value
 from nsgd.frames.planes import Decoded, check_budget
+from nsgd.frames.source import Source
 from nsgd.records import Pixels
 
 BLOCK = 2880
@@ -122,7 +122,7 @@ def _continue_string(cards: dict[str, Card], key: str, text: str) -> None:
         cards[key] = Card(begun[:-1] + more, comment or cards[key].comment)
 
 
-def read_cards(file: FileIO, offset: int = 0) -> tuple[dict[str, Card], int]:
+def read_cards(file: Source, offset: int = 0) -> tuple[dict[str, Card], int]:
     """Cards of the header at `offset`, and the byte where its data begin.
 
     Raises
@@ -175,8 +175,13 @@ def axes(cards: Cards) -> tuple[int, ...]:
     return lengths
 
 
-def decode(file: FileIO, budget_bytes: int) -> Decoded:
+def decode(file: Source, budget_bytes: int, *, look_for_gaps: bool = True) -> Decoded:
     """Cards and pixels of the primary image.
+
+    Parameters
+    ----------
+    look_for_gaps
+        Read the pixels a second time for stretches that were not written yet.
 
     Raises
     ------
@@ -187,10 +192,11 @@ def decode(file: FileIO, budget_bytes: int) -> Decoded:
     layout = image_layout(cards, offset)
     check_budget(cards, layout.shape, budget_bytes)
     pixels = read_pixels(file, layout)
-    return Decoded(cards, pixels, _type_maximum(layout), _suspicion(file, cards, layout))
+    suspect = _suspicion(file, cards, layout) if look_for_gaps else ""
+    return Decoded(cards, pixels, type_maximum(layout), suspect)
 
 
-def _type_maximum(layout: Layout) -> float:
+def type_maximum(layout: Layout) -> float:
     """Largest number the file's integers can hold, 0 for floating point."""
     if layout.bitpix < 0:
         return 0.0
@@ -198,7 +204,7 @@ def _type_maximum(layout: Layout) -> float:
     return top * layout.bscale + layout.bzero
 
 
-def _suspicion(file: FileIO, cards: Cards, layout: Layout) -> str:
+def _suspicion(file: Source, cards: Cards, layout: Layout) -> str:
     """Why a file of the right length may still be unfinished; "" where nothing is odd."""
     pages = unwritten_pages(file, layout.offset, layout.end)
     if pages == 0 or _sum_is_right(file, cards, layout):
@@ -206,13 +212,13 @@ def _suspicion(file: FileIO, cards: Cards, layout: Layout) -> str:
     return f"{pages} pages of {PAGE_BYTES} bytes are all zero"
 
 
-def _sum_is_right(file: FileIO, cards: Cards, layout: Layout) -> bool:
+def _sum_is_right(file: Source, cards: Cards, layout: Layout) -> bool:
     """True where the header's DATASUM proves that the pixels are all there."""
     stated = str(cards["DATASUM"].value) if "DATASUM" in cards else ""
     return stated.isdigit() and int(stated[:20]) == checksum(file, layout.offset, layout.end)
 
 
-def looks_unfinished(file: FileIO) -> bool:
+def looks_unfinished(file: Source) -> bool:
     """True where a file of the right length holds pages that were reserved but not written."""
     cards, offset = read_cards(file)
     return bool(_suspicion(file, cards, image_layout(cards, offset)))
@@ -243,7 +249,7 @@ def image_layout(cards: Cards, offset: int) -> Layout:
     return Layout(bitpix, tuple(reversed(lengths)), _factor(cards, "BZERO", 0.0), bscale, blank, offset)
 
 
-def declared_bytes(file: FileIO, size: int) -> int:
+def declared_bytes(file: Source, size: int) -> int:
     """Bytes that the file's headers declare up to the last pixel, over all of its units.
 
     Raises
@@ -253,20 +259,31 @@ def declared_bytes(file: FileIO, size: int) -> int:
     """
     offset = end = 0
     for _ in range(MAX_HDUS):
-        if offset > 0 and (offset >= size or not _begins_extension(file, offset)):
+        if offset > 0 and (offset >= size or not begins_extension(file, offset)):
             return end
         cards, data = read_cards(file, offset)
-        items = math.prod(axes(cards)) if axes(cards) else 0
-        per_item = abs(_integer(cards, "BITPIX")) // 8
-        groups = _integer(cards, "GCOUNT", 1)
-        end = data + per_item * groups * (items + _integer(cards, "PCOUNT", 0))
-        if end < data:
-            raise UnreadableFrame("The header declares a negative length.")
-        offset = -(-end // BLOCK) * BLOCK
+        end = _unit_end(cards, data)
+        offset = next_unit(cards, data)
     raise UnreadableFrame(f"The file has more than {MAX_HDUS} units.")
 
 
-def _begins_extension(file: FileIO, offset: int) -> bool:
+def _unit_end(cards: Cards, data: int) -> int:
+    """Byte behind the data of a unit whose data begin at `data` (FITS standard 4.0, equation 2)."""
+    items = math.prod(axes(cards)) if axes(cards) else 0
+    per_item = abs(_integer(cards, "BITPIX")) // 8
+    nbytes = per_item * _integer(cards, "GCOUNT", 1) * (items + _integer(cards, "PCOUNT", 0))
+    if nbytes < 0:
+        raise UnreadableFrame("The header declares a negative length.")
+    return data + nbytes
+
+
+def next_unit(cards: Cards, data: int) -> int:
+    """Where the unit behind this one would begin."""
+    return -(-_unit_end(cards, data) // BLOCK) * BLOCK
+
+
+def begins_extension(file: Source, offset: int) -> bool:
+    """True where an extension's header begins at `offset`."""
     file.seek(offset)
     return file.read(8) == b"XTENSION"
 
@@ -274,7 +291,7 @@ def _begins_extension(file: FileIO, offset: int) -> bool:
 # ---- pixels --------------------------------------------------------------------------------------
 
 
-def read_pixels(file: FileIO, layout: Layout) -> Pixels:
+def read_pixels(file: Source, layout: Layout) -> Pixels:
     """Pixels in physical units (BSCALE, BZERO and BLANK applied), native float32.
 
     Returns
@@ -297,12 +314,14 @@ def read_pixels(file: FileIO, layout: Layout) -> Pixels:
         wanted = min(raw.size, out.size - done)
         if not read_fully(file, window[: wanted * raw_type.itemsize]):
             raise UnreadableFrame("The file ended before its last pixel.", may_retry=True, pixels=done)
+        if np.little_endian and raw_type.itemsize > 1:
+            raw[:wanted].byteswap(inplace=True)
         to_physical(raw[:wanted], layout, out[done : done + wanted])
         done += wanted
     return out.reshape(layout.shape)
 
 
-def read_fully(file: FileIO, window: memoryview) -> bool:
+def read_fully(file: Source, window: memoryview) -> bool:
     """Fill the window from the file; False where the file ends first."""
     while window:
         count = file.readinto(window)
@@ -313,9 +332,7 @@ def read_fully(file: FileIO, window: memoryview) -> bool:
 
 
 def to_physical(raw: NDArray[Any], layout: Layout, out: Pixels) -> None:
-    """Big-endian raw numbers -> physical float32 in `out`; `raw` is swapped in place."""
-    if np.little_endian and raw.itemsize > 1:
-        raw.byteswap(inplace=True)
+    """Raw numbers of native byte order -> physical float32 (BSCALE, BZERO, BLANK applied) in `out`."""
     if raw.itemsize <= 2 or raw.dtype.kind == "f":
         with np.errstate(over="ignore", invalid="ignore"):
             out[...] = raw
@@ -330,7 +347,7 @@ def to_physical(raw: NDArray[Any], layout: Layout, out: Pixels) -> None:
         out[raw == layout.blank] = np.nan
 
 
-def unwritten_pages(file: FileIO, first: int, end: int) -> int:
+def unwritten_pages(file: Source, first: int, end: int) -> int:
     """Number of whole pages of zeros between two bytes: space that was reserved but not written yet.
 
     Looks at one word of each page, and at the whole page only where that is zero.
@@ -350,7 +367,7 @@ def unwritten_pages(file: FileIO, first: int, end: int) -> int:
     return empty
 
 
-def checksum(file: FileIO, first: int, end: int) -> int:
+def checksum(file: Source, first: int, end: int) -> int:
     """FITS checksum (one's complement sum of 32-bit words, FITS standard 4.0, appendix J) of a range of bytes."""
     file.seek(first)
     total, left = 0, end - first

@@ -373,7 +373,7 @@ def _times(cards: Cards, path: PurePath, exposure_s: float | None) -> _Times:
     """Start and middle of the exposure in UTC, and where they came from.
 
     DATE-OBS is the start, except where its comment says "end" (Dwarf). A lone DATE is the time of
-    writing, so the exposure's end. Times in names carry no zone and are read as the system's local time.
+    writing, so the exposure's end. DATE-LOC and times in names carry no zone and are read as the system's.
     """
     length_s = exposure_s or 0.0
     for key, into_exposure in (("DATE-AVG", 0.5), ("DATE-OBS", 0.0), ("DATE-BEG", 0.0), ("MJD-AVG", 0.5),
@@ -384,10 +384,10 @@ def _times(cards: Cards, path: PurePath, exposure_s: float | None) -> _Times:
                 into_exposure = 1.0
             start_utc_s = utc_s - into_exposure * length_s
             return _Times(start_utc_s, start_utc_s + 0.5 * length_s, key)
-    named_utc_s = _utc_from_name(path)
-    if named_utc_s is None:
-        return _Times()
-    return _Times(named_utc_s, named_utc_s + 0.5 * length_s, "name")
+    for source, local_utc_s in (("DATE-LOC", _utc_of_local_card(cards)), ("name", _utc_from_name(path))):
+        if local_utc_s is not None:
+            return _Times(local_utc_s, local_utc_s + 0.5 * length_s, source)
+    return _Times()
 
 
 def _utc_of_card(cards: Cards, key: str) -> float | None:
@@ -434,6 +434,18 @@ def _leap_second(text: str) -> float | None:
         return None
     before = parse_utc_s(text.replace(":60", ":59", 1))
     return None if before is None else before + 1.0
+
+
+def _utc_of_local_card(cards: Cards) -> float | None:
+    """DATE-LOC, read as the system's local time."""
+    text = clean(str(cards["DATE-LOC"].value)) if "DATE-LOC" in cards else ""
+    as_if_utc_s = parse_utc_s(text)
+    if as_if_utc_s is None:
+        return None
+    try:
+        return datetime.fromtimestamp(as_if_utc_s, UTC).replace(tzinfo=None).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _utc_from_name(path: PurePath) -> float | None:

@@ -30,8 +30,13 @@ class Decoded:
     suspect: str = ""
 
 
-def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int) -> None:
+def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratch_bytes: int = 0) -> None:
     """Raise before anything is allocated that would not fit.
+
+    Parameters
+    ----------
+    scratch_bytes
+        Memory that decoding needs besides the float32 pixels.
 
     Raises
     ------
@@ -41,7 +46,7 @@ def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int) -> Non
     if min(shape[-2:]) < SMALLEST_SIDE_PX:
         raise UnreadableFrame(f"The picture has only {shape[-1]} x {shape[-2]} pixels.")
     per_pixel = 7 if len(shape) == 2 and bayer_pattern(cards, shape[-2]) else 4
-    needed = math.prod(shape) * per_pixel
+    needed = math.prod(shape) * per_pixel + scratch_bytes
     if needed > budget_bytes:
         raise UnreadableFrame(
             f"The picture needs {needed / 1e6:.0f} MB of memory, more than the {budget_bytes / 1e6:.0f} MB allowed "

@@ -1,7 +1,7 @@
 """One file -> one frame: the door of this room.
 
-`read_frame` dispatches by suffix, checks the file's kind before its pixels are touched, and makes sure
-that the file did not change while it was read.
+`read_frame` chooses the format by suffix, checks the file's kind before its pixels are touched, and makes
+sure that the file did not change while it was read. Plain FITS is read here; everything else in a worker.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 
 from nsgd.errors import NotASub, UnreadableFrame
 from nsgd.frames import fits
+from nsgd.frames.formats import format_of
 from nsgd.frames.header import Cards, facts, shown_name, with_sky_position
 from nsgd.frames.names import CAPTURE_SUFFIXES, FITS_SUFFIXES, looks_like_image, suffix_of
 from nsgd.frames.planes import frame_of
+from nsgd.frames.worker import decoder
 from nsgd.records import Frame, FrameKind, HeaderFacts
 
 __all__ = ["CAPTURE_SUFFIXES", "is_whole", "looks_like_image", "looks_unfinished", "read_frame", "read_header"]
@@ -39,7 +41,7 @@ def read_frame(
     path
         The file.
     budget_mb
-        Most memory its pixels may take, megabytes.
+        Most memory that reading it may take, megabytes.
     aliases
         The user's filter names.
     site
@@ -52,9 +54,14 @@ def read_frame(
     NotASub
         A whole file that is no light frame.
     """
+    found = format_of(path)
     with _opened(path) as file:
-        header = _checked_facts(path, _cards(file), aliases, site)
-        decoded = fits.decode(file, budget_mb * 1_000_000)
+        if found.apart:
+            header = _checked_facts(path, decoder.cards(path), aliases, site)
+            decoded = decoder.decode(path, budget_mb * 1_000_000)
+        else:
+            header = _checked_facts(path, found.cards(file), aliases, site)
+            decoded = found.decode(file, budget_mb * 1_000_000)
     return frame_of(path, header, decoded)
 
 
@@ -62,8 +69,10 @@ def read_header(
     path: Path, *, aliases: Mapping[str, str] = NO_ALIASES, site: tuple[float, float] | None = None
 ) -> HeaderFacts:
     """What the header and the name say, without pixels; raises as `read_frame`."""
+    found = format_of(path)
     with _opened(path) as file:
-        return _checked_facts(path, _cards(file), aliases, site)
+        cards = decoder.cards(path) if found.apart else found.cards(file)
+        return _checked_facts(path, cards, aliases, site)
 
 
 def is_whole(path: Path, size: int) -> bool | None:
@@ -71,13 +80,16 @@ def is_whole(path: Path, size: int) -> bool | None:
 
     A file that is broken beyond doubt counts as "cannot tell": reading it says what is wrong.
     """
-    if suffix_of(path) not in FITS_SUFFIXES:
-        return None
     try:
+        whole = format_of(path).whole
+        if whole is None:
+            return None
         with _opened(path) as file:
-            return size >= fits.declared_bytes(file, size)
+            return whole(file, size)
     except UnreadableFrame as problem:
         return False if problem.may_retry else None
+    except NotASub:
+        return None
 
 
 def looks_unfinished(path: Path) -> bool:
@@ -89,10 +101,6 @@ def looks_unfinished(path: Path) -> bool:
             return fits.looks_unfinished(file)
     except (UnreadableFrame, NotASub):
         return False
-
-
-def _cards(file: FileIO) -> Cards:
-    return fits.read_cards(file)[0]
 
 
 def _checked_facts(
