@@ -228,14 +228,18 @@ class Reader:
             exists = path.is_file()
         except PermissionError:
             exists = True
+        nothing = f"There is no store in {folder}: start `nsgd run`, or name another one with --store."
         if not exists:
-            raise StoreUnusable(f"There is no store in {folder}: start `nsgd run`, or name another one with --store.")
+            raise StoreUnusable(nothing)
         with _mapped_errors(folder):
             connection = _connect_for_reading(path)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(_STEPS):
             connection.close()
             raise StoreUnusable(_newer(folder, version), version=version)
+        if version == 0:  # its daemon is about to make the tables
+            connection.close()
+            raise StoreUnusable(nothing)
         return cls(connection, folder)
 
     def close(self) -> None:
