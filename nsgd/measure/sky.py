@@ -21,6 +21,9 @@ CELL_PX = 64
 CLIP_SIGMA = 3.0
 CLIPPED_STD = 0.98658
 """Standard deviation of a unit Gaussian truncated at 3 sigma."""
+NOISE_CLIP_SIGMA, NOISE_CLIPPED_STD = 2.5, 0.95460
+"""The noise is taken from the core of its distribution, which hot pixels and faint stars hardly reach; and the
+standard deviation of a unit Gaussian truncated there."""
 MASKED_CLIP_SIGMA = 5.0
 """With the stars masked, only cosmic rays and trails are clipped: faint stars left in the sky then dim like
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
@@ -263,7 +266,7 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     """Standard deviation of a plane's pixels, free of stars, gradients and quantisation traps.
 
     Second differences along sampled rows, d = p[x] - (p[x-1] + p[x+1]) / 2, have the variance
-    3/2 sigma^2 for independent pixels and see no gradient; a 3-sigma clip drops cosmic rays and hot
+    3/2 sigma^2 for independent pixels and see no gradient; a tight clip drops cosmic rays and hot
     pixels. Coarse steps (12- and 14-bit cameras) would upset the clip: a known dither is added first
     and its variance taken off again, so that the step's own step^2 / 12 stays in, as it is in the pixels.
 
@@ -302,16 +305,16 @@ def _quantum(differences: Pixels) -> float:
 
 
 def _clipped_spread(values: Pixels, step: float) -> float:
-    """Standard deviation of a symmetric distribution about 0, clipped at 3 sigma; `step` is that of the values."""
+    """Standard deviation of a symmetric distribution about 0, clipped; `step` is that of the values."""
     if step > 0:
         values = values + np.random.default_rng(0).uniform(-step / 2, step / 2, values.size).astype(np.float32)
     low, high = np.quantile(values[:: max(values.size // 20_000, 1)], (0.159, 0.841))
     spread = max(float(high - low) / 2.0, 1e-12)
     for _ in range(10):
-        kept = values[np.abs(values) < CLIP_SIGMA * spread]
+        kept = values[np.abs(values) < NOISE_CLIP_SIGMA * spread]
         if kept.size < 100:
             break
-        new = max(float(np.sqrt(np.mean(np.square(kept, dtype=np.float64)))) / CLIPPED_STD, 1e-12)
+        new = max(float(np.sqrt(np.mean(np.square(kept, dtype=np.float64)))) / NOISE_CLIPPED_STD, 1e-12)
         settled = abs(new - spread) < 1e-4 * spread
         spread = new
         if settled:
