@@ -19,11 +19,11 @@ from nsgd.export.carried import Carried
 from nsgd.export.files import open_folder, place, write_bytes
 from nsgd.export.integration import Input, Integration, javascript, process_icons
 from nsgd.export.judged import Judged
+from nsgd.export.outcome import Outcome, Progress, no_progress
 from nsgd.export.paths import PathMap, mapped
 from nsgd.export.registered import (
     WORKERS,
     Group,
-    Progress,
     RegisteredFrame,
     find_frames,
     measure_groups,
@@ -54,19 +54,6 @@ class Job:
     path_map: PathMap = ()
     """How the machine that stacks sees the folders of this one."""
     force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was written, and what the user should know."""
-
-    files: tuple[Path, ...]
-    summary: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-def no_progress(done: int, total: int, what: str) -> None:
-    """Tell nobody."""
 
 
 def export_pixinsight(

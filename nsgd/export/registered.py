@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nsgd.errors import ExportProblem, FileProblem, MeasureFailure, NsgdError
 from nsgd.export.carried import Carried
+from nsgd.export.outcome import Progress
 from nsgd.export.text import slug
 from nsgd.frames.read import looks_like_image, read_frame, read_header
 from nsgd.measure import scale
@@ -54,9 +55,6 @@ MISPLACED_SCATTER: Final = 0.5
 """Star ratios that scatter more than this were not taken at stars: the frame is not registered."""
 
 Mask = NDArray[np.bool_]
-
-Progress = Callable[[int, int, str], None]
-"""Called with the steps done, the steps in all, and what is being done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -49,16 +49,22 @@ def script_string(text: str) -> str:
     return json.dumps(text).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def slug(text: str) -> str:
-    """A file name, on every system, for a text: the text itself where it is harmless, else with a short hash behind.
+def plain_name(text: str) -> str:
+    """The part of a text that may stand in a file name on every system; "" where nothing is left.
 
-    Different texts give different names; no separator, drive, device name, leading dot or dash survives.
+    No separator, drive, device name, leading dot or dash survives. Different texts may give the same name.
     """
     name = _NOT_IN_A_NAME.sub("_", unicodedata.normalize("NFKD", text)).strip("._-+")[:_LONGEST_NAME].rstrip(".")
-    if name and name == text and not _RESERVED.match(name):
+    return f"_{name}" if _RESERVED.match(name) else name
+
+
+def slug(text: str) -> str:
+    """A file name for a text: the text itself where it is harmless, else with a short hash, so that no two agree."""
+    name = plain_name(text)
+    if name and name == text:
         return name
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     stem, dot, suffix = name.rpartition(".")
     if dot and re.fullmatch(r"[A-Za-z]{2,5}", suffix):
         return f"{stem or 'file'}-{digest}.{suffix}"
-    return f"{name or 'file'}-{digest}" if not _RESERVED.match(name) else f"file-{digest}"
+    return f"{name or 'file'}-{digest}"
