@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -51,8 +52,9 @@ class FolderLock:
                     pid=owner,
                 )
             time.sleep(_PAUSE_S)
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode("ascii"))
+        with suppress(OSError):  # a full disk: the lock holds all the same, only its owner has no name
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode("ascii"))
 
     def release(self) -> None:
         """Give the lock back (the file stays: removing it would let two owners in)."""
