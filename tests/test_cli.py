@@ -544,7 +544,7 @@ def live_night(folder: Path, name: str, planned: int, taken: int) -> None:
     """The first subs of a planned night, the last of them just taken."""
     start_utc_s = time.time() - taken * 65.0
     night = simulate.night(name, subs=planned, width_px=400, height_px=300, start_utc_s=start_utc_s)
-    simulate.write_night(replace(night, subs=night.subs[:taken]), folder)
+    simulate.write_night(replace(night, subs=night.subs[:taken], site=simulate.dark_site(start_utc_s)), folder)
 
 
 @pytest.mark.parametrize(

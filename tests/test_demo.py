@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +31,32 @@ def test_the_demo_shows_a_cloud_come_and_go_within_two_minutes() -> None:
     assert "loud" in alerts[0]
     assert "lear" in alerts[1]
     assert re.match(r"40 subs measured: \d+ of 40 kept, .* Alerts: ", lines[-1])
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_a_demo_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsgd", "demo", "--fast"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    assert "T 1." in process.stdout.readline()
+    daemons = [int(pid) for pid in children_of(process.pid)]
+    assert daemons
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert not [pid for pid in daemons if Path(f"/proc/{pid}").exists()]
+
+
+def children_of(pid: int) -> list[str]:
+    """Process numbers of the children of a process."""
+    found = [path.read_text(encoding="ascii").split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [child for children in found for child in children]

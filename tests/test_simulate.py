@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from astropy.io import fits
 
 from nsgd.records import Transform
+from nsgd.session.almanac import sun_altitude_deg
 from nsgd.simulate import (
     Camera,
     Night,
@@ -20,6 +22,7 @@ from nsgd.simulate import (
     SkyGlow,
     SubTruth,
     Veil,
+    dark_site,
     describe,
     drip,
     names,
@@ -307,3 +310,12 @@ def test_an_unknown_night_is_refused() -> None:
 def test_the_true_scale_makes_up_for_lost_light(change: Callable[[SubTruth], SubTruth], truth: float) -> None:
     reference = SubTruth(SMALL, 0.0, transform=Transform())
     assert change(reference).scale_against(reference) == pytest.approx(truth)
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+@pytest.mark.parametrize("hour", [0, 7, 13, 21])
+def test_a_live_night_is_dark_whenever_it_is_played(month: int, hour: int) -> None:
+    now_utc_s = datetime(2026, month, 21, hour, 30, tzinfo=UTC).timestamp()
+    lat_deg, long_deg = dark_site(now_utc_s)
+    for later_s in (0.0, 7200.0):
+        assert sun_altitude_deg(lat_deg, long_deg, now_utc_s + later_s) < -18.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CADENCE_S, EXPOSURE_S = 20.0, 15.0
 """Of the simulated camera; the demo plays them faster than they were."""
+PRIVATE = ("NSGD_CONFIG", "NSGD_NOTIFY_URLS", "CREDENTIALS_DIRECTORY")
+"""Environment that leads to the user's own settings: no phone rings for a simulated cloud."""
 PATIENCE_S = 60.0
 """How long the daemon may take for the subs that are left when the camera has finished."""
 
@@ -87,6 +90,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={name: value for name, value in os.environ.items() if name not in PRIVATE},
                 start_new_session=True,
             )
             self._process = process
@@ -191,7 +195,7 @@ def _sub_line(known: Known, row: SubRow) -> str:
 
 def demo_night(now_utc_s: float) -> Night:
     """A quarter of an hour with a passing cloud, whose last sub ends about now."""
-    from nsgd.simulate import night
+    from nsgd.simulate import dark_site, night
 
     plan = night("demo")
     start_utc_s = now_utc_s - CADENCE_S * len(plan.subs)
@@ -199,4 +203,4 @@ def demo_night(now_utc_s: float) -> Night:
         replace(sub, start_utc_s=start_utc_s + CADENCE_S * number, exposure_s=EXPOSURE_S)
         for number, sub in enumerate(plan.subs)
     ]
-    return replace(plan, subs=tuple(subs))
+    return replace(plan, subs=tuple(subs), site=dark_site(start_utc_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -113,4 +114,13 @@ def _count(problems: int) -> str:
 
 def main() -> NoReturn:
     """Entry point of `nsgd` and `python -m nsgd`."""
+    _end_cleanly_when_told()
     sys.exit(run_command())
+
+
+def _end_cleanly_when_told() -> None:
+    """SIGTERM and a lost terminal unwind everything and end with 0; what `nohup` ignores stays ignored."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda _number, _frame: sys.exit(OK))

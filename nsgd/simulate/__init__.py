@@ -13,7 +13,7 @@ For the command line and the demo::
     drip(night, folder, interval_s, ...) -> list[Path]       one sub at a time, slowly, as N.I.N.A. writes
 """
 
-from nsgd.simulate.files import drip, fits_bytes, sub_cards, sub_name, write_night, write_sub
+from nsgd.simulate.files import dark_site, drip, fits_bytes, sub_cards, sub_name, write_night, write_sub
 from nsgd.simulate.nights import NIGHTS, Night, describe, names, night
 from nsgd.simulate.scene import Camera, SkyGlow, SubTruth, Veil, place, raw_camera, render, star_flux_adu
 from nsgd.simulate.stars import Psf, SkyField, paint_stars, star_field
@@ -27,6 +27,7 @@ __all__ = [
     "SkyGlow",
     "SubTruth",
     "Veil",
+    "dark_site",
     "describe",
     "drip",
     "fits_bytes",

@@ -11,19 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nsgd.simulate.nights import Night
+from nsgd.simulate.nights import SITE, Night
 from nsgd.simulate.scene import SubTruth
 
 BLOCK = 2880
 PIECES = 8
 """In so many writes a dripped file grows."""
-SITE_LAT_DEG, SITE_LONG_DEG = 48.2, 11.6
 RA_DEG, DEC_DEG = 83.82, 41.0
 
 Card = tuple[str, "bool | int | float | str", str]
 
 
-def sub_cards(truth: SubTruth, object_name: str = "Sim") -> list[Card]:
+def sub_cards(truth: SubTruth, object_name: str = "Sim", site: tuple[float, float] = SITE) -> list[Card]:
     """Keywords of a light frame as N.I.N.A. 3 writes them, in its order: (key, value, comment)."""
     camera = truth.camera
     start = datetime.fromtimestamp(truth.start_utc_s, UTC)
@@ -59,8 +58,8 @@ def sub_cards(truth: SubTruth, object_name: str = "Sim") -> list[Card]:
         ("CENTALT", round(altitude, 4), "[deg] Altitude of telescope"),
         ("AIRMASS", round(truth.airmass, 6), "Airmass at frame center (Gueymard 1993)"),
         ("PIERSIDE", truth.pier_side, "Telescope pointing state"),
-        ("SITELAT", SITE_LAT_DEG, "[deg] Observation site latitude"),
-        ("SITELONG", SITE_LONG_DEG, "[deg] Observation site longitude"),
+        ("SITELAT", site[0], "[deg] Observation site latitude"),
+        ("SITELONG", site[1], "[deg] Observation site longitude"),
         ("FILTER", truth.filter_name, "Active filter name"),
         ("OBJECT", object_name, "Name of the object of interest"),
         ("ROWORDER", "TOP-DOWN", "FITS Image Orientation"),
@@ -108,7 +107,7 @@ def write_night(night: Night, folder: Path, *, wrote: Callable[[Path], None] | N
     paths = []
     for index, truth in enumerate(night.subs):
         path = folder / sub_name(night, index, truth)
-        paths.append(write_sub(path, night.pixels(index), sub_cards(truth, night.object_name)))
+        paths.append(write_sub(path, night.pixels(index), sub_cards(truth, night.object_name, night.site)))
         if wrote is not None:
             wrote(path)
     return paths
@@ -129,9 +128,10 @@ def drip(
     it for the sky of this moment. `sleep` may end the night early by raising.
     """
     paths = []
+    site = night.site if now is None else dark_site(now())
     for index, planned in enumerate(night.subs):
         truth = planned if now is None else _just_ended(planned, now())
-        parts = fits_bytes(night.pixels(index), sub_cards(truth, night.object_name))
+        parts = fits_bytes(night.pixels(index), sub_cards(truth, night.object_name, site))
         path = folder / sub_name(night, index, truth)
         path.parent.mkdir(parents=True, exist_ok=True)
         pause_s = min(0.05 * interval_s, 0.2)
@@ -141,6 +141,12 @@ def drip(
             wrote(path)
         sleep(interval_s - PIECES * pause_s)
     return paths
+
+
+def dark_site(utc_s: float) -> tuple[float, float]:
+    """Latitude and longitude, degrees, of a place where it is an hour before midnight at a moment, in any season."""
+    hours_left = 23.0 - utc_s / 3600.0 % 24.0
+    return 28.3, round((hours_left * 15.0 + 180.0) % 360.0 - 180.0, 4)
 
 
 def _just_ended(truth: SubTruth, now_utc_s: float) -> SubTruth:

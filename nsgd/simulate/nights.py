@@ -13,6 +13,8 @@ from nsgd.simulate.scene import Camera, SkyGlow, SubTruth, Veil, place, raw_came
 from nsgd.simulate.stars import Psf, SkyField, star_field
 
 START_UTC_S = datetime(2026, 11, 21, 20, 0, tzinfo=UTC).timestamp()
+SITE = (48.2, 11.6)
+"""Where it is dark at START_UTC_S, degrees."""
 EXTINCTION_MAG = {"L": 0.20, "R": 0.11, "G": 0.16, "B": 0.25, "Ha": 0.08, "OIII": 0.17, "SII": 0.08}
 """Extinction per airmass and filter, magnitudes."""
 
@@ -26,6 +28,8 @@ class Night:
     object_name: str
     field: SkyField
     subs: tuple[SubTruth, ...]
+    site: tuple[float, float] = SITE
+    """Latitude and longitude of the telescope, degrees."""
 
     def pixels(self, index: int) -> NDArray[np.uint16]:
         """Render one sub, uint16 ADU (h, w); independent of which subs were rendered before."""
