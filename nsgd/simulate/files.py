@@ -128,9 +128,10 @@ def drip(
     it for the sky of this moment. `sleep` may end the night early by raising.
     """
     paths = []
-    site = night.site if now is None else dark_site(now())
+    site = night.site if now is None else None
     for index, planned in enumerate(night.subs):
         truth = planned if now is None else _just_ended(planned, now())
+        site = site or dark_site(truth.start_utc_s)
         parts = fits_bytes(night.pixels(index), sub_cards(truth, night.object_name, site))
         path = folder / sub_name(night, index, truth)
         path.parent.mkdir(parents=True, exist_ok=True)
