@@ -77,7 +77,7 @@ def _read_directory(tiff: _Tiff, offset: int, entries: dict[int, Entry]) -> None
         place = at + 8 if length * _SIZES[kind] <= 4 else tiff.numbers_at("I", at + 8)[0]
         value = _read_value(tiff, kind, length, place)
         if value is not None:
-            entries[tag] = value
+            entries.setdefault(tag, value)
 
 
 def _read_value(tiff: _Tiff, kind: int, length: int, place: int) -> Entry | None:

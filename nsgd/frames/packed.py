@@ -26,8 +26,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 @contextmanager
 def _unzipped(file: FileIO) -> Iterator[Source]:
     file.seek(0)
-    if file.read(2) not in (GZIP_MAGIC, b"", b"\x1f"):
-        raise UnreadableFrame("This is no gzip file.")
+    start = file.read(2)
+    if start != GZIP_MAGIC:
+        unwritten = GZIP_MAGIC.startswith(start) or not start.strip(b"\0")
+        raise UnreadableFrame("This is no gzip file.", may_retry=unwritten)
     file.seek(0)
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as stream:

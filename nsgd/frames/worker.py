@@ -12,6 +12,7 @@ import atexit
 import base64
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ import numpy as np
 
 from nsgd.errors import NotASub, UnreadableFrame
 from nsgd.frames.formats import format_of
-from nsgd.frames.header import Card, Value
+from nsgd.frames.header import Card, Cards, Value
 from nsgd.frames.planes import Decoded
 
 WALL_LIMIT_S = 60.0
@@ -34,6 +35,7 @@ MEMORY_SLACK_BYTES = 64 << 20
 """Address space that the worker may use besides the budget and what it has when it begins."""
 MAX_ANSWER_BYTES = 16 << 20
 PIPE_BYTES = 1 << 20
+BROKEN = "Decoding this file broke the decoder, took too long or needed too much memory."
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "TEMP", "HOME")
 """All that the worker gets of our environment, which may hold secrets."""
 
@@ -47,12 +49,10 @@ class Decoder:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self._alarm = threading.Timer(0.0, lambda: None)
 
-    def cards(self, path: Path) -> dict[str, Card]:
+    def cards(self, path: Path) -> Cards:
         """Header entries; raises as the format's reader."""
-        with self._lock:
-            return _cards_of(self._ask({"path": _coded(path), "budget": 0}))
+        return self._exchange(path, 0).cards
 
     def decode(self, path: Path, budget_bytes: int) -> Decoded:
         """Cards and pixels.
@@ -62,67 +62,38 @@ class Decoder:
         UnreadableFrame, NotASub
             As the format's reader; also when the worker died or took too long.
         """
-        with self._lock:
-            answer = self._ask({"path": _coded(path), "budget": budget_bytes})
-            shape = tuple(int(side) for side in answer["shape"])
-            pixels = np.empty(shape, np.float32)
-            if pixels.nbytes > budget_bytes or not self._receive(memoryview(pixels.reshape(-1).view(np.uint8))):  # type: ignore[arg-type]
-                raise self._broken()
-            self._rest()
-        return Decoded(_cards_of(answer), pixels, float(answer["type_maximum"]), str(answer["suspect"]))
+        return self._exchange(path, budget_bytes)
 
     def close(self) -> None:
         """End the worker."""
         process, self._process = self._process, None
         if process is None:
             return
+        process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        process.kill()
         process.wait()
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._alarm = threading.Timer(WALL_LIMIT_S, process.kill)
-        self._alarm.daemon = True
-        self._alarm.start()
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            line = process.stdout.readline(MAX_ANSWER_BYTES)
-            answer = json.loads(line)
-        except (OSError, ValueError):
-            raise self._broken() from None
-        finally:
-            if not request["budget"]:
-                self._rest()
-        if "error" in answer:
-            self._rest()
-            raise _error_of(answer)
-        return dict(answer)
-
-    def _rest(self) -> None:
-        self._alarm.cancel()
-
-    def _receive(self, window: memoryview) -> bool:
-        assert self._process is not None
-        pipe = self._process.stdout
-        assert pipe is not None
-        while window:
-            count = pipe.readinto(window)  # type: ignore[attr-defined]
-            if not count:
-                return False
-            window = window[count:]
-        return True
-
-    def _broken(self) -> UnreadableFrame:
-        self._rest()
-        self.close()
-        return UnreadableFrame("Decoding this file broke the decoder, took too long or needed too much memory.")
+    def _exchange(self, path: Path, budget_bytes: int) -> Decoded:
+        with self._lock:
+            process = self._running()
+            alarm = threading.Timer(WALL_LIMIT_S, process.kill)
+            alarm.daemon = True
+            alarm.start()
+            try:
+                answer = _ask(process, path, budget_bytes)
+                problem = _problem_in(answer)
+                decoded = None if problem else _receive(process, answer, budget_bytes)
+            except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+                self.close()
+                problem, decoded = UnreadableFrame(BROKEN), None
+            finally:
+                alarm.cancel()
+        if decoded is None:
+            raise problem or UnreadableFrame(BROKEN)
+        return decoded
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -139,25 +110,44 @@ class Decoder:
         return self._process
 
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from nsgd.frames.worker import main; main()"
+def _ask(process: subprocess.Popen[bytes], path: Path, budget_bytes: int) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    coded_path = base64.b64encode(os.fsencode(path.absolute())).decode()
+    process.stdin.write(json.dumps({"path": coded_path, "budget": budget_bytes}).encode() + b"\n")
+    process.stdin.flush()
+    return dict(json.loads(process.stdout.readline(MAX_ANSWER_BYTES)))
 
 
-def _coded(path: Path) -> str:
-    return base64.b64encode(os.fsencode(path.absolute())).decode()
+def _problem_in(answer: dict[str, Any]) -> UnreadableFrame | NotASub | None:
+    if "error" not in answer:
+        return None
+    if "kind" in answer:
+        return NotASub(str(answer["error"]), str(answer["kind"]))
+    return UnreadableFrame(str(answer["error"]), may_retry=bool(answer["may_retry"]))
 
 
-def _cards_of(answer: dict[str, Any]) -> dict[str, Card]:
-    return {str(key): Card(_plain(value), str(comment)) for key, (value, comment) in answer["cards"].items()}
+def _receive(process: subprocess.Popen[bytes], answer: dict[str, Any], budget_bytes: int) -> Decoded:
+    """The answer's cards and the pixels that follow it; ValueError where they cannot be right."""
+    shape = tuple(int(side) for side in answer["shape"])
+    if not 1 <= len(shape) <= 3 or min(shape) < 0 or 4 * math.prod(shape) > budget_bytes:
+        raise ValueError(shape)
+    pixels = np.empty(shape, np.float32)
+    window = memoryview(pixels.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while window:
+        count = process.stdout.readinto(window)  # type: ignore[union-attr]
+        if not count:
+            raise ValueError("the pipe has ended")
+        window = window[count:]
+    cards = {str(key): Card(_plain(value), str(comment)) for key, (value, comment) in answer["cards"].items()}
+    return Decoded(cards, pixels, float(answer["type_maximum"]), str(answer["suspect"]))
 
 
 def _plain(value: object) -> Value:
     return value if value is None or isinstance(value, bool | int | float | str) else None
 
 
-def _error_of(answer: dict[str, Any]) -> UnreadableFrame | NotASub:
-    if "kind" in answer:
-        return NotASub(str(answer["error"]), str(answer["kind"]))
-    return UnreadableFrame(str(answer["error"]), may_retry=bool(answer["may_retry"]))
+_START = "import sys; sys.path[:] = sys.argv[1:]; from nsgd.frames.worker import main; main()"
 
 
 decoder = Decoder()
@@ -194,8 +184,9 @@ def _answer(path: Path, budget_bytes: int) -> tuple[dict[str, Any], bytes | memo
     try:
         with FileIO(path) as file:
             if not budget_bytes:
-                return {"cards": format_of(path).cards(file)}, b""
-            decoded = format_of(path).decode(file, budget_bytes)
+                decoded = Decoded(format_of(path).cards(file), np.empty(0, np.float32))
+            else:
+                decoded = format_of(path).decode(file, budget_bytes)
     except NotASub as other:
         return {"error": other.sentence, "kind": other.kind}, b""
     except UnreadableFrame as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,3 +60,19 @@ def write_fits(
 def noise(rng: np.random.Generator, height: int = 60, width: int = 80) -> NDArray[np.uint16]:
     """A picture with noise, no zeros."""
     return rng.integers(400, 1600, (height, width)).astype(np.uint16)
+
+
+def xisf_bytes(xml: str, blocks: bytes = b"", *, stated_length: int | None = None) -> bytes:
+    """A monolithic XISF file; `{at}` in the XML becomes the place of the first attached byte."""
+    room = (len(xml.encode()) + 64) // 1024 * 1024 + 1024
+    text = xml.replace("{at}", str(16 + room)).encode()
+    length = room if stated_length is None else stated_length
+    return b"XISF0100" + struct.pack("<II", length, 0) + text.ljust(room, b"\0") + blocks
+
+
+def xisf_picture(attributes: str, inside: str = "") -> str:
+    """The XML of a file with one picture."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><xisf version="1.0" xmlns="http://www.pixinsight.com/xisf">'
+        f"<Image {attributes}>{inside}</Image></xisf>"
+    )
