@@ -103,7 +103,7 @@ class ZeroPoint:
     residual: Floats
     """(n,) f / (z F) - 1, NaN for stars not used."""
     sigma: Floats
-    """(n,) expected relative error of the residual."""
+    """(n,) expected relative error of the residual, the sub's own floor left out."""
     weight: Floats
     """(n,) robust factor 0..1 of each star."""
 
@@ -195,7 +195,8 @@ def _finished(
     information = float((robust * big_f**2 / var).sum())
     err = float(np.sqrt(TUKEY_VARIANCE * chi2 / information)) if information > 0 else float("nan")
     residual, sigma, weight = np.full(sub.flux.size, np.nan), np.full(sub.flux.size, np.nan), np.zeros(sub.flux.size)
-    residual[index], sigma[index], weight[index] = sub.flux[index] / model - 1.0, np.sqrt(var) / model, robust
+    expected = np.sqrt(var - (floor * model) ** 2) / model
+    residual[index], sigma[index], weight[index] = sub.flux[index] / model - 1.0, expected, robust
     scatter = 1.4826 * float(np.median(np.abs(residual[index])))
     total = float(np.hypot(err, z * sub.common_err))
     return ZeroPoint(z, total, int(used.sum()), scatter, floor, residual, sigma, weight)
@@ -212,7 +213,7 @@ def learn(solution: Solution, sub: Measured, zero: ZeroPoint) -> Solution:
     var = sub.sky_err**2 + np.maximum(model, 0.0) / sub.egain_e_per_adu + (max(zero.floor, 1e-3) * model) ** 2
     w = np.where(use, zero.value**2 / var, 0.0)
     gained = w * np.where(use, sub.flux, 0.0) / zero.value
-    excess = np.where(known & sub.usable, np.nan_to_num(zero.residual**2 - zero.sigma**2), 0.0)
+    excess = np.where(known & sub.usable, np.nan_to_num(zero.residual**2 - zero.sigma**2 - zero.floor**2), 0.0)
     return Solution(
         solution.total + gained,
         solution.weight + w,
@@ -294,48 +295,75 @@ class Pattern:
 
 
 def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Pattern:
-    """Low-order map of star residuals over the field and the name of its shape.
+    """Shape of the star residuals over the field and its low-order map.
 
-    A map counts only where it beats noise (chi-squared gain of its five terms above 25) and one per cent.
+    Residuals that scatter no more than their noise (or than one per cent) are `uniform`. Structure that falls
+    steadily along one direction is `one_side`, structure that rises steadily from the centre is `centre`, if
+    that profile explains most of it; anything else is `patchy`.
+
+    Parameters
+    ----------
+    residual, sigma
+        (n,) f / (z F) - 1 and its expected error; NaN for stars not used.
+    u, v
+        (n,) positions in the frame, -1..1.
     """
     good = np.isfinite(residual) & np.isfinite(sigma) & (sigma > 0)
     if good.sum() < 15:
         return Pattern("", float("nan"), ())
     r, s, x, y = residual[good], sigma[good], u[good], v[good]
+    spread = 1.4826 * float(np.median(np.abs(r - np.median(r))))
+    limit = 5.0 * np.hypot(s, spread)
+    r = np.clip(r, -limit, limit)
+    weight = 1.0 / (s**2 + PATTERN_FLOOR**2)
+    r = r - float(np.average(r, weights=weight))
+    terms = _low_order(r, weight, x, y)
+    rms = _map_rms(terms)
+    structure2 = float(np.average(r**2, weights=weight)) - len(r) / float(weight.sum())
+    excess = (float((weight * r**2).sum()) - len(r)) / np.sqrt(2.0 * len(r))
+    if excess < 5.0 or structure2 < LEAST_STRUCTURE**2:
+        return Pattern("uniform", rms, terms)
+    return Pattern(_shape_name(r, weight, x, y, structure2), max(rms, float(np.sqrt(structure2))), terms)
+
+
+PATTERN_FLOOR = 0.01
+LEAST_STRUCTURE = 0.015
+MOST_OF_IT = 0.6
+
+
+def _low_order(r: Floats, weight: Floats, x: Floats, y: Floats) -> tuple[float, ...]:
     design = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=1)
-    floor = 0.0
-    weight = 1.0 / s**2
-    fit = np.zeros(6)
-    for _ in range(4):
-        root = np.sqrt(weight)[:, None]
-        normal = (design * root).T @ (design * root) + np.eye(6) * 1e-6 * weight.sum()
-        fit = np.linalg.solve(normal, (design * root).T @ (r * root[:, 0]))
-        left = r - design @ fit
-        spread2 = s**2 + floor**2
-        pull = left / np.sqrt(spread2)
-        floor = np.sqrt(max(float(np.median(left**2)) / 0.455 - float(np.median(s**2)), 0.0))
-        weight = np.where(np.abs(pull) < 5.0, 1.0, 0.2) / (s**2 + floor**2)
-    gain = float((weight * (r - np.average(r, weights=weight)) ** 2).sum() - (weight * (r - design @ fit) ** 2).sum())
-    return _named(fit, gain, floor)
+    normal = (design * weight[:, None]).T @ design + np.eye(6) * 1e-3 * weight.sum()
+    fit = np.linalg.solve(normal, (design * weight[:, None]).T @ r)
+    return tuple(float(value) for value in fit[1:])
 
 
-def _named(fit: Floats, gain: float, floor: float) -> Pattern:
-    """Name of a fitted map: what its slope, its bowl and the scatter about it look like."""
-    grid = np.linspace(-1.0, 1.0, 9)
-    u, v = np.meshgrid(grid, grid)
-    slope = fit[1] * u + fit[2] * v
-    bowl = fit[3] * (u * u - 5 / 12) + fit[4] * u * v + fit[5] * (v * v - 5 / 12)
-    shape = slope + bowl
-    rms = float(np.sqrt(np.mean((shape - shape.mean()) ** 2)))
-    terms = tuple(float(value) for value in fit[1:])
-    if gain < 25.0 or rms < 0.01:
-        return Pattern("patchy" if floor > 0.05 else "uniform", rms, terms)
-    slope_rms, bowl_rms = float(slope.std()), float(bowl.std())
-    if floor > 1.5 * rms:
-        return Pattern("patchy", rms, terms)
-    if slope_rms > 1.2 * bowl_rms:
-        return Pattern("one_side", rms, terms)
-    round_bowl = fit[3] * fit[5] > 0 and abs(fit[4]) < 0.8 * (abs(fit[3]) + abs(fit[5]))
-    if round_bowl and fit[3] > 0 and bowl_rms > 1.2 * slope_rms:
-        return Pattern("centre", rms, terms)
-    return Pattern("patchy", rms, terms)
+def _map_rms(terms: tuple[float, ...]) -> float:
+    """Scatter of the low-order map over the frame."""
+    u, v = np.meshgrid(np.linspace(-1.0, 1.0, 9), np.linspace(-1.0, 1.0, 9))
+    shape = terms[0] * u + terms[1] * v + terms[2] * u * u + terms[3] * u * v + terms[4] * v * v
+    return float(shape.std())
+
+
+def _shape_name(r: Floats, weight: Floats, x: Floats, y: Floats, structure2: float) -> str:
+    """Name of the profile (along one of 24 directions, or outwards) that explains most of the structure."""
+    angles = np.arange(24) * np.pi / 12
+    along = max(_explained(r, weight, x * np.cos(a) + y * np.sin(a)) for a in angles)
+    outwards = _explained(r, weight, np.hypot(x, y))
+    if max(along, outwards) < MOST_OF_IT * structure2:
+        return "patchy"
+    return "one_side" if along >= outwards else "centre"
+
+
+def _explained(r: Floats, weight: Floats, coordinate: Floats) -> float:
+    """Variance that a rising profile along a coordinate takes away: six bins of equal count, pooled until they rise."""
+    parts = np.array_split(np.argsort(coordinate, kind="stable"), 6)
+    total = [float(weight[part].sum()) for part in parts]
+    mean = [float(np.average(r[part], weights=weight[part])) for part in parts]
+    levels: list[tuple[float, float]] = []
+    for w, m in zip(total, mean, strict=True):
+        levels.append((w, m))
+        while len(levels) > 1 and levels[-2][1] > levels[-1][1]:
+            (w1, m1), (w2, m2) = levels[-2:]
+            levels[-2:] = [(w1 + w2, (w1 * m1 + w2 * m2) / (w1 + w2))]
+    return (sum(w * m * m for w, m in levels) - len(levels)) / float(weight.sum())
