@@ -73,6 +73,7 @@ for command in (
     decisions.snooze,
     decisions.apply,
     handoff.export,
+    handoff.blink,
     messages.notify,
     past.replay,
     doctor.doctor,

@@ -97,6 +97,24 @@ def export_siril(path_maps: tuple[str, ...], out: str, force: bool) -> None:
     _tell(outcome, out)
 
 
+@click.command()
+@click.option("--out", required=True, metavar="FILE.html", help="The page to write.")
+@force_option
+@common_options
+def blink(out: str, force: bool) -> None:
+    """Write one web page that blinks the best subs of every series, to choose the reference by keys or touch.
+
+    \b
+    Example: nsgd blink --out blink.html
+    """
+    from nsgd.export.blink import export_blink
+
+    settings = load_settings().settings
+    with open_reader() as reader, progress_on_stderr() as progress:
+        written = export_blink(reader, Path(out), settings, force=force, progress=progress)
+    click.echo(written)
+
+
 def _tell(outcome: Outcome, out: str) -> None:
     """Say what was written, and what the user should know."""
     for warning in outcome.warnings:
