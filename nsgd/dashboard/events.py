@@ -57,7 +57,7 @@ def events_of(night: Night, view: View) -> tuple[Event, ...]:
 def _flips(view: View) -> list[Event]:
     """The rotation against the series turns by more than a quarter."""
     rows = [view.rows[i] for i in view.shown]
-    rotation = np.array([NAN if row.failure else row.transform.rotation_deg for row in rows])
+    rotation = view.column("rotation_deg")
     seen = np.flatnonzero(np.isfinite(rotation))
     turned = np.abs((np.diff(rotation[seen]) + 180.0) % 360.0 - 180.0) > 90.0
     return [Event(rows[i].order_utc_s, Happening.FLIP, Happening.FLIP.value) for i in seen[1:][turned]]

@@ -6,7 +6,7 @@ screens show it (judged, in time order), `Kept` counts what a set of cut-offs wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class View:
         """Figures of the shown subs: one column of rows or verdicts by name, NaN where missing."""
         if name in ("transmission", "transmission_err", "transmission_clear", "weight", "weight_of_best"):
             return np.asarray(getattr(self.verdicts, name), dtype=float)[self.shown]
-        return np.array([_figure(self.rows[i], name) for i in self.shown], dtype=float)
+        return np.array([FIGURES[name](self.rows[i]) for i in self.shown], dtype=float)
 
     @property
     def bad(self) -> NDArray[np.bool_]:
@@ -89,19 +89,21 @@ class View:
         return Kept(ok.size, int(ok.sum()), float(exposure_s.sum()), float((exposure_s * worth)[ok].sum()))
 
 
-def _figure(row: SubRow, name: str) -> float:
-    """One scalar of a row; NaN where the sub has none."""
-    relation = row.relation
-    values = {
-        "fwhm_px": row.fwhm_px,
-        "ellipticity": row.ellipticity,
-        "stars": float(row.stars_matched),
-        "sky_adu": float(np.mean(row.sky_adu)) if row.sky_adu else np.nan,
-        "noise_adu": float(np.mean(row.noise_adu)) if row.noise_adu else np.nan,
-        "scale": float(np.mean(relation.scale)) if relation and relation.scale else np.nan,
-        "gradient_rms_adu": relation.gradient_rms_adu if relation else np.nan,
-    }
-    return values[name]
+def _mean(values: tuple[float, ...]) -> float:
+    return sum(values) / len(values) if values else NAN
+
+
+FIGURES: dict[str, Callable[[SubRow], float]] = {
+    "fwhm_px": lambda row: row.fwhm_px,
+    "ellipticity": lambda row: row.ellipticity,
+    "stars": lambda row: float(row.stars_matched),
+    "sky_adu": lambda row: _mean(row.sky_adu),
+    "noise_adu": lambda row: _mean(row.noise_adu),
+    "scale": lambda row: _mean(row.relation.scale) if row.relation else NAN,
+    "gradient_rms_adu": lambda row: row.relation.gradient_rms_adu if row.relation else NAN,
+    "rotation_deg": lambda row: NAN if row.failure else row.transform.rotation_deg,
+}
+"""Scalars of a row by name; NaN where the sub has none."""
 
 
 def limits_of(series: SeriesRow, defaults: Limits) -> Limits:

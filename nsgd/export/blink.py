@@ -32,7 +32,7 @@ from nsgd.settings import Settings
 WIDTH_PX = 800
 MOST_SUBS = 40
 """Subs of one series on the page: the best ones by weight, the reference among them."""
-QUALITY = 82
+QUALITY = 75
 
 Progress = Callable[[int, int, str], None]
 
