@@ -52,6 +52,9 @@ FIT_SPAN_AIRMASS = 0.3
 SLOW_HAZE_MAG = 0.03
 """Transparency changes of this size over a night look like extinction; it limits what a fit may claim."""
 
+QUARTER_STEP = 0.4506
+"""First quartile of the change between two Gaussian subs, in units of one sub's noise."""
+
 LEARNING_SUBS = 5
 """Subs of a new stream until its clear level counts as known."""
 
@@ -340,7 +343,9 @@ def clear_level(values: Floats, noise: float = 0.005) -> tuple[float, bool]:
     supported = down[support - 1 :] >= down[: down.size - support + 1] * (1.0 - window)
     if not supported.any():
         return float(down[1]), False
-    top = _densest_near(down, float(down[np.argmax(supported)]), max(0.01, 2.5 * noise))
+    start = float(down[np.argmax(supported)])
+    # the highest supported sub of a clear night lies two to three sigma up: no further may the level sink
+    top = max(_densest_near(down, start, max(0.01, 2.5 * noise)), start * (1.0 - 3.0 * noise))
     agreeing = np.count_nonzero(np.abs(down - top) <= window * top)
     return top, bool(down.size >= LEARNING_SUBS and agreeing >= min(LEARNING_SUBS - 1, support + 1))
 
@@ -384,15 +389,15 @@ def _levels(columns: Columns, lifted: Floats, good: Bools) -> tuple[Floats, Bool
 def _noise(values: Floats, errors: Floats) -> float:
     """Relative scatter of one sub of a stream: its stated error or the change from sub to sub.
 
-    Changes are halved in variance (two subs share one) and bounded, since in ragged cloud they are
-    no noise at all.
+    Changes are halved in variance (two subs share one), taken from the quieter quarter of the night and
+    bounded, since in ragged cloud they are no noise at all.
     """
     stated = _median(errors)
     stated = stated if np.isfinite(stated) else 0.0
     if values.size < 5:
         return max(0.005, stated)
     steps = np.abs(np.diff(np.log(values)))
-    return float(np.clip(1.4826 * np.median(steps) / np.sqrt(2.0), max(0.003, stated), max(0.02, stated)))
+    return float(np.clip(np.quantile(steps, 0.25) / QUARTER_STEP, max(0.003, stated), max(0.02, stated)))
 
 
 # --- extinction ----------------------------------------------------------------------------------
