@@ -1,17 +1,23 @@
 """What the sky is doing: one sub after the other -> sky state with its cause (pure, no clock).
 
-The state is what the dashboard shows; whether the phone rings is decided in `alerts`.
+`look` takes one `Observation` into the memory `Sky`. Every stream has its own clear-sky expectation (`track`), all
+streams together look at one sky: a dip seen through Ha counts for the next L sub. A dip opens when one sub is far too
+faint (fast path) or when small losses since some onset add up (slow path), and closes when three subs in a row are
+back; `causes` names it. The state is what the dashboard shows; whether the phone rings is decided in `alerts`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nsgd.records import NAN, SkyState, SubRow, SubStatus, Verdict
-from nsgd.session.almanac import airmass_of, sun_altitude_deg
+from nsgd.session.almanac import airmass_of
+from nsgd.session.causes import Cause, Sample, cause_of
+from nsgd.session.track import Onset, Surprise, Track, followed, threshold
 
 BAD_STATES = frozenset({SkyState.THINNING, SkyState.CLOUDY, SkyState.OBSTRUCTED, SkyState.DEW, SkyState.NO_STARS})
 """States in which the sky is seen and is not clear."""
@@ -42,14 +48,15 @@ class Observation:
     star_scatter: float = NAN
     star_floor: float = NAN
     pattern: str = ""
-    pattern_map: tuple[float, ...] = ()
+    pattern_rms: float = NAN
     sky_adu: float = NAN
     background_rms_adu: float = NAN
     fwhm_px: float = NAN
     ellipticity: float = NAN
     airmass: float = NAN
     rotation_deg: float = NAN
-    sun_altitude_deg: float = NAN
+    site_lat_deg: float = NAN
+    site_long_deg: float = NAN
 
     @property
     def end_utc_s(self) -> float:
@@ -78,14 +85,15 @@ def observe(row: SubRow, verdict: Verdict, site: tuple[float | None, float | Non
         star_scatter=relation.star_scatter if relation else NAN,
         star_floor=relation.star_floor if relation else NAN,
         pattern=relation.pattern if relation else "",
-        pattern_map=relation.pattern_map if relation else (),
+        pattern_rms=relation.pattern_rms if relation else NAN,
         sky_adu=float(np.mean(row.sky_adu)) if row.sky_adu else NAN,
         background_rms_adu=row.background_rms_adu,
         fwhm_px=row.fwhm_px,
         ellipticity=row.ellipticity,
         airmass=airmass_of(header, row.order_utc_s),
         rotation_deg=NAN if row.failure else row.transform.rotation_deg,
-        sun_altitude_deg=_sun_altitude(row, site),
+        site_lat_deg=_or_nan(header.site_lat_deg, site[0]),
+        site_long_deg=_or_nan(header.site_long_deg, site[1]),
     )
 
 
@@ -101,51 +109,429 @@ def _detected(row: SubRow) -> int:
     return int(counted)
 
 
-def _sun_altitude(row: SubRow, site: tuple[float | None, float | None]) -> float:
-    lat = row.header.site_lat_deg if row.header.site_lat_deg is not None else site[0]
-    long = row.header.site_long_deg if row.header.site_long_deg is not None else site[1]
-    if lat is None or long is None:
-        return NAN
-    return sun_altitude_deg(lat, long, row.order_utc_s)
+def _or_nan(first: float | None, second: float | None) -> float:
+    value = second if first is None else first
+    return NAN if value is None else value
+
+
+# --- what a clear sub of a stream looks like -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """What one stream's subs look like under a clear sky: running means, NaN before the first sub.
+
+    The sky's level carries its slope with it, since moon and twilight change it all the time.
+    """
+
+    utc_s: float = NAN
+    ln_sky: float = NAN
+    sky_slope: float = 0.0
+    """Per hour."""
+    sky_noise: float = 0.01
+    scatter: float = NAN
+    stars: float = NAN
+    """Number of stars found."""
+    fwhm_px: float = NAN
+    ellipticity: float = NAN
+    pattern_rms: float = NAN
+    background: float = NAN
+    """Large-scale structure of the sky relative to its level."""
+    rotation_deg: float = NAN
+    subs: int = 0
+
+    def expected_ln_sky(self, utc_s: float) -> float:
+        """ln of the sky's level at a time."""
+        return self.ln_sky + self.sky_slope * min((utc_s - self.utc_s) / 3600.0, 0.5)
+
+    def learnt(self, seen: Observation) -> Normal:
+        """The means after one more clear sub."""
+        gain = max(0.08, 1.0 / (self.subs + 1))
+        ln_sky, slope, noise = self._sky_learnt(seen, max(gain, 0.25))
+        return Normal(
+            utc_s=seen.utc_s,
+            ln_sky=ln_sky,
+            sky_slope=slope,
+            sky_noise=noise,
+            scatter=_mean(self.scatter, seen.star_scatter, gain),
+            stars=_mean(self.stars, float(seen.stars_detected or NAN), gain),
+            fwhm_px=_mean(self.fwhm_px, seen.fwhm_px, gain),
+            ellipticity=_mean(self.ellipticity, seen.ellipticity, gain),
+            pattern_rms=_mean(self.pattern_rms, seen.pattern_rms, gain),
+            background=_mean(self.background, seen.background_rms_adu / seen.sky_adu if seen.sky_adu else NAN, gain),
+            rotation_deg=seen.rotation_deg if math.isfinite(seen.rotation_deg) else self.rotation_deg,
+            subs=self.subs + 1,
+        )
+
+    def _sky_learnt(self, seen: Observation, gain: float) -> tuple[float, float, float]:
+        """Level, slope and noise of ln(sky) after one more sub (Holt's linear smoothing)."""
+        value = math.log(seen.sky_adu) if seen.sky_adu > 0 else NAN
+        if not math.isfinite(value):
+            return self.ln_sky, self.sky_slope, self.sky_noise
+        if not math.isfinite(self.ln_sky):
+            return value, 0.0, self.sky_noise
+        surprise = value - self.expected_ln_sky(seen.utc_s)
+        hours = max((seen.utc_s - self.utc_s) / 3600.0, 1e-3)
+        slope = self.sky_slope + 0.25 * gain * surprise / hours
+        noise = self.sky_noise + 0.08 * (min(abs(surprise), 4.0 * self.sky_noise) - self.sky_noise)
+        return value - (1.0 - gain) * surprise, max(min(slope, 20.0), -20.0), max(noise, 0.002)
+
+
+def _mean(old: float, new: float, gain: float) -> float:
+    if not math.isfinite(new):
+        return old
+    return new if not math.isfinite(old) else old + gain * (new - old)
+
+
+# --- the memory ----------------------------------------------------------------------------------
+
+NEW_NIGHT_S = 6 * 3600.0
+LONG_PAUSE_S = 900.0
+FAST_DIP, FAST_SIGMA = 0.05, 5.0
+"""One sub that is fainter than both opens a dip at once."""
+CUED_DIP, CUED_SIGMA = 0.03, 3.5
+"""The same where a second, independent sign agrees."""
+LOW_TRANSMISSION = 0.92
+"""Below this, two subs in a row are no clear sky, whatever the night began with."""
+CLOUDY_TRANSMISSION = 0.85
+CLEAR_SUBS = 3
+KEPT_SAMPLES = 40
+FALSE_ALARM_NIGHTS, NIGHT_S = 30.0, 9 * 3600.0
+"""The slow path opens a dip falsely once in so many clear nights of this length, at any cadence."""
+SUSPECT_Z = 2.0
+"""From here on a sub does not teach what is normal."""
+CUE_EASE = 0.88
+"""The threshold of the slow path is this much lower while a second sign agrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is known of one stream."""
+
+    track: Track = field(default_factory=Track)
+    normal: Normal = field(default_factory=Normal)
+
+
+@dataclass(frozen=True, slots=True)
+class Dip:
+    """A time without clear sky: from its first faint sub until three good ones."""
+
+    began_utc_s: float
+    subs: int = 0
+    clear_run: int = 0
+    samples: tuple[Sample, ...] = ()
+    """The last `KEPT_SAMPLES` of them."""
+    from_start: bool = False
+    """True where this night has not been clear before."""
+
+    @property
+    def depth(self) -> float:
+        """Typical loss of the dip, ln."""
+        known = [sample.dip for sample in self.samples if math.isfinite(sample.dip)]
+        return float(np.median(known)) if known else NAN
 
 
 @dataclass(frozen=True, slots=True)
 class Sky:
-    """The detector's memory: what it knows after the subs so far."""
+    """The detector's memory after the subs so far."""
 
     state: SkyState = SkyState.UNKNOWN
     cause: str = ""
+    evidence: str = ""
     transmission: float = NAN
+    transmission_err: float = NAN
+    label: str = ""
     last_utc_s: float = NAN
     since_utc_s: float = NAN
-    clear_run: int = 0
-    detected: Mapping[str, float] = field(default_factory=dict)
+    """Since when the state has been what it is."""
+    cadence_s: float = NAN
+    cues: int = 0
+    """Independent signs, beside the loss of light, that agreed with cloud in the last sub."""
+    dip: Dip | None = None
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+    onsets: tuple[Onset, ...] = ()
+    """Subs since which light may have been missing."""
+    number: int = 0
+    """Subs of this night so far."""
+    low_run: int = 0
+    clear_tonight: int = 0
+    """Clear subs of this night."""
+    blips: float = 0.0
+    """Running part of subs that lay far off for one sub only: how heavy the tails are."""
+    lost_run: int = 0
+    """Subs in a row with stars but without a match: the field is lost."""
+    dark_run: int = 0
+    """Subs in a row without any star."""
+    soft_run: int = 0
+    trailed_run: int = 0
+    brightening_run: int = 0
+    """Subs in a row whose sky rose as in twilight."""
 
 
 def look(sky: Sky, seen: Observation) -> Sky:
     """Take one sub, newer than all before, into the memory."""
-    state, run = _state(sky, seen)
-    since = sky.since_utc_s if state is sky.state else seen.utc_s
+    sky = _at(sky, seen)
+    if seen.failure:
+        after = _unmeasured(sky, seen)
+    elif not seen.transmission > 0:
+        after = replace(sky, state=SkyState.UNKNOWN, cause="no transmission")
+    else:
+        after = _measured(sky, seen)
+    since = sky.since_utc_s if after.state is sky.state and math.isfinite(sky.since_utc_s) else seen.utc_s
+    if after.dip is not None and sky.dip is None:
+        since = after.dip.began_utc_s
     return replace(
-        sky, state=state, transmission=seen.transmission, last_utc_s=seen.utc_s, since_utc_s=since, clear_run=run
+        after,
+        since_utc_s=since,
+        last_utc_s=seen.utc_s,
+        label=seen.label or sky.label,
+        transmission=seen.transmission,
+        transmission_err=seen.transmission_err,
     )
 
 
-def _state(sky: Sky, seen: Observation) -> tuple[SkyState, int]:
-    if seen.failure:
-        return SkyState.NO_STARS, 0
-    clear, err = seen.transmission, seen.transmission_err
-    err = err if np.isfinite(err) else 0.0
-    if not np.isfinite(clear):
-        return SkyState.UNKNOWN, 0
-    if clear < 0.85:
-        return SkyState.CLOUDY, 0
-    if seen.learning:
-        return SkyState.LEARNING, 0
-    run = sky.clear_run + 1 if clear > 1.0 - max(2.0 * err, 0.08) else 0
-    if sky.state in BAD_STATES and run < 3:
-        return (sky.state if run else SkyState.THINNING), run
-    return (SkyState.CLEAR if run else SkyState.THINNING), run
+def _at(sky: Sky, seen: Observation) -> Sky:
+    """The memory carried on to the sub's time: cadence, new night, long pause."""
+    gap_s = seen.utc_s - sky.last_utc_s
+    if gap_s > NEW_NIGHT_S:
+        streams = {key: replace(stream, track=Track()) for key, stream in sky.streams.items()}
+        return Sky(streams=streams, cadence_s=sky.cadence_s, label=sky.label)
+    if gap_s > LONG_PAUSE_S:
+        streams = {key: replace(stream, track=stream.track.loosened(0.005)) for key, stream in sky.streams.items()}
+        return replace(sky, streams=streams)
+    if gap_s > 0:
+        # Median tracking: pauses for autofocus and flips do not lengthen it much.
+        old = sky.cadence_s if math.isfinite(sky.cadence_s) else gap_s
+        return replace(sky, cadence_s=old + 0.2 * min(max(gap_s - old, -0.5 * old), 0.5 * old))
+    return sky
+
+
+def _measured(sky: Sky, seen: Observation) -> Sky:
+    key = f"{seen.series_id} {seen.stream}"
+    stream = sky.streams.get(key, Stream())
+    if _flipped(stream.normal, seen):
+        stream = replace(stream, track=stream.track.loosened(0.01))
+    error = seen.transmission_err / seen.transmission if math.isfinite(seen.transmission_err) else 0.0
+    value = math.log(seen.transmission)
+    surprise = stream.track.surprise(seen.utc_s, value, error)
+    sample = _sample(stream.normal, seen, surprise)
+    sky = _runs(replace(sky, cues=sample.cues, lost_run=0, dark_run=0), stream.normal, seen, sample)
+    if seen.learning and seen.transmission > CLOUDY_TRANSMISSION and sky.dip is None:
+        normal = stream.normal.learnt(seen)
+        return _kept(replace(sky, state=SkyState.LEARNING, cause=""), key, replace(stream, normal=normal))
+    if sky.dip is not None:
+        return _in_dip(sky, key, stream, (seen, surprise, sample))
+    return _in_clear(sky, key, stream, _Fresh(seen, surprise, sample, value, error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A sub with what was made of it."""
+
+    seen: Observation
+    surprise: Surprise
+    sample: Sample
+    value: float
+    """ln(transmission)"""
+    error: float
+
+
+def _flipped(normal: Normal, seen: Observation) -> bool:
+    turned = abs(seen.rotation_deg - normal.rotation_deg)
+    return math.isfinite(turned) and 90.0 < turned < 270.0
+
+
+def _sample(normal: Normal, seen: Observation, surprise: Surprise) -> Sample:
+    """The sub against what is normal for its stream."""
+    excess = math.log(seen.sky_adu) - normal.expected_ln_sky(seen.utc_s) if seen.sky_adu > 0 else NAN
+    background = seen.background_rms_adu / seen.sky_adu if seen.sky_adu > 0 else NAN
+    return Sample(
+        utc_s=seen.utc_s,
+        dip=surprise.dip,
+        sigma=surprise.sigma,
+        sky=excess,
+        sky_sigma=1.25 * normal.sky_noise,
+        scatter=_ratio(seen.star_scatter, normal.scatter),
+        stars=_ratio(float(seen.stars_detected or NAN), normal.stars),
+        star_count=normal.stars,
+        fwhm=_ratio(seen.fwhm_px, normal.fwhm_px),
+        ellipticity=seen.ellipticity - normal.ellipticity,
+        pattern=seen.pattern,
+        pattern_rms=seen.pattern_rms - (normal.pattern_rms if math.isfinite(normal.pattern_rms) else 0.0),
+        background=_ratio(background, normal.background),
+        normal_subs=normal.subs,
+    )
+
+
+def _ratio(value: float, normal: float) -> float:
+    return value / normal if normal > 0 else NAN
+
+
+def _runs(sky: Sky, normal: Normal, seen: Observation, sample: Sample) -> Sky:
+    """Count subs in a row that are soft, trailed, or rise like twilight."""
+    soft = sample.fwhm > 1.35 and normal.subs >= 5
+    trailed = sample.ellipticity > 0.2 and seen.ellipticity > 0.3
+    brightening = normal.sky_slope > 2.0 and sample.sky > -3.0 * sample.sky_sigma
+    return replace(
+        sky,
+        soft_run=sky.soft_run + 1 if soft else 0,
+        trailed_run=sky.trailed_run + 1 if trailed else 0,
+        brightening_run=sky.brightening_run + 1 if brightening else 0,
+    )
+
+
+def _kept(sky: Sky, key: str, stream: Stream) -> Sky:
+    return replace(sky, streams={**sky.streams, key: stream})
+
+
+def _in_clear(sky: Sky, key: str, stream: Stream, fresh: _Fresh) -> Sky:
+    """No dip so far: does this sub open one?"""
+    seen, sample, track = fresh.seen, fresh.sample, stream.track
+    value = _counted(sky, fresh)
+    variance = track.variance(fresh.error)
+    onsets = followed(sky.onsets, key, track.lines, (seen.utc_s, value, variance), sky.number)
+    best = max(onsets, key=lambda onset: onset.z(track.choice), default=None)
+    z = best.z(track.choice) if best is not None else 0.0
+    low_run = sky.low_run + 1 if seen.transmission < LOW_TRANSMISSION else 0
+    sky = replace(sky, onsets=onsets, number=sky.number + 1, low_run=low_run)
+    enough = threshold(_subs_between(sky.cadence_s)) * (CUE_EASE if sample.cues and not sample.odd else 1.0)
+    if z > enough or low_run >= 2 or _is_fast(fresh):
+        return _opened(sky, key, stream, (fresh, best if z > 0.8 * enough else None))
+    blip = float(abs(fresh.surprise.z) > 4.0)
+    normal = stream.normal.learnt(seen) if z < SUSPECT_Z and not sample.odd else stream.normal
+    sky = replace(
+        sky, blips=sky.blips + 0.02 * (blip - sky.blips), state=_fair(sky), clear_tonight=sky.clear_tonight + 1
+    )
+    if sky.state is SkyState.CLEAR:
+        sky = replace(sky, cause="", evidence="")
+    return _kept(sky, key, Stream(track.seen(seen.utc_s, fresh.value, fresh.error), normal))
+
+
+def _fair(sky: Sky) -> SkyState:
+    """Nothing speaks against a clear sky; one low sub alone does not make it cloudy."""
+    return SkyState.CLEAR if sky.low_run == 0 else sky.state if sky.state in BAD_STATES else SkyState.CLEAR
+
+
+def _counted(sky: Sky, fresh: _Fresh) -> float:
+    """ln(transmission) as the slow path takes it.
+
+    Where subs stray for one sub only (heavy tails), or where the sub itself is odd (trailed, stray light), a single
+    one may not decide, unless a second sign agrees with cloud.
+    """
+    if fresh.sample.odd:
+        most = 2.0
+    elif fresh.sample.cues:
+        return fresh.value
+    else:
+        most = 6.0 if sky.blips < 0.01 else 3.5 if sky.blips < 0.03 else 2.5
+    expected = fresh.value + fresh.surprise.dip
+    return max(fresh.value, expected - most * fresh.surprise.sigma)
+
+
+def _subs_between(cadence_s: float) -> float:
+    """Mean number of subs between two false openings."""
+    cadence = cadence_s if cadence_s > 0 else 180.0
+    return FALSE_ALARM_NIGHTS * NIGHT_S / min(max(cadence, 5.0), 1200.0)
+
+
+def _is_fast(fresh: _Fresh) -> bool:
+    if fresh.sample.odd:
+        return False
+    dip, z = 1.0 - math.exp(-fresh.surprise.dip), fresh.surprise.z
+    return (dip > FAST_DIP and z > FAST_SIGMA) or (fresh.sample.cues > 0 and dip > CUED_DIP and z > CUED_SIGMA)
+
+
+def _opened(sky: Sky, key: str, stream: Stream, found: tuple[_Fresh, Onset | None]) -> Sky:
+    """A dip begins, at its most likely onset; what was learnt since then was no clear sky."""
+    fresh, onset = found
+    dip = Dip(began_utc_s=onset.utc_s if onset else fresh.seen.utc_s, from_start=sky.clear_tonight < 5)
+    streams = {**sky.streams, key: stream}
+    for name, loss in (onset.losses if onset else {}).items():
+        track = replace(streams[name].track, lines=loss.lines)
+        streams[name] = replace(streams[name], track=track)
+    stream = streams[key]
+    surprise = stream.track.surprise(fresh.seen.utc_s, fresh.value, fresh.error)
+    sample = replace(fresh.sample, dip=surprise.dip, sigma=surprise.sigma)
+    sky = replace(sky, dip=dip, streams=streams, onsets=())
+    return _in_dip(sky, key, stream, (fresh.seen, surprise, sample))
+
+
+def _in_dip(sky: Sky, key: str, stream: Stream, found: tuple[Observation, Surprise, Sample]) -> Sky:
+    """A dip is open: is it over, and what is it?"""
+    seen, surprise, sample = found
+    assert sky.dip is not None
+    back = _is_back(sky.dip, seen, surprise)
+    dip = replace(
+        sky.dip,
+        subs=sky.dip.subs + 1,
+        clear_run=sky.dip.clear_run + 1 if back else 0,
+        samples=(*sky.dip.samples, sample)[-KEPT_SAMPLES:],
+    )
+    if dip.clear_run >= CLEAR_SUBS:
+        fresh = replace(sky, dip=None, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
+        return _kept(fresh, key, stream)
+    if _is_new_normal(dip, seen):
+        return _accepted(sky, dip)
+    cause = cause_of(dip.samples, dip.from_start, sky.cause)
+    return _kept(
+        replace(sky, dip=dip, state=_state(cause, seen), cause=cause.name, evidence=cause.evidence), key, stream
+    )
+
+
+def _is_back(dip: Dip, seen: Observation, surprise: Surprise) -> bool:
+    depth = dip.depth
+    allowed = 0.03 if not math.isfinite(depth) else min(0.03, max(0.4 * depth, 0.004))
+    return surprise.dip < max(2.0 * surprise.sigma, allowed) and seen.transmission > LOW_TRANSMISSION
+
+
+def _is_new_normal(dip: Dip, seen: Observation) -> bool:
+    """A small loss that has not moved for a long time is no cloud (a flip without flats, a cleaner air mass gone)."""
+    recent = dip.samples[-24:]
+    if len(recent) < 24 or seen.utc_s - recent[0].utc_s < 1800.0 or seen.transmission < 0.94:
+        return False
+    dips = np.array([sample.dip for sample in recent])
+    sigma = float(np.median([sample.sigma for sample in recent]))
+    drift = abs(float(dips[:12].mean() - dips[12:].mean()))
+    return bool(
+        np.all(np.isfinite(dips)) and dips.std() < 1.4 * sigma and drift < 0.8 * sigma and np.median(dips) < 0.06
+    )
+
+
+def _accepted(sky: Sky, dip: Dip) -> Sky:
+    """Take a small steady loss as the new clear level."""
+    streams = {name: replace(stream, track=stream.track.moved(dip.depth)) for name, stream in sky.streams.items()}
+    return replace(sky, dip=None, streams=streams, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
+
+
+def _state(cause: Cause, seen: Observation) -> SkyState:
+    if cause.name == "dew":
+        return SkyState.DEW
+    if cause.name == "obstruction":
+        return SkyState.OBSTRUCTED
+    return SkyState.CLOUDY if seen.transmission < CLOUDY_TRANSMISSION else SkyState.THINNING
+
+
+def _unmeasured(sky: Sky, seen: Observation) -> Sky:
+    """A sub without transmission: no star, no match, or a dark frame."""
+    usual = max((stream.normal.stars for stream in sky.streams.values() if stream.normal.stars > 0), default=NAN)
+    if seen.failure == "no_match" and seen.stars_detected > 0.5 * usual:
+        cause, evidence = "field lost", f"{seen.stars_detected} stars, but not those of the series"
+        state = sky.state if sky.dip is not None else SkyState.UNKNOWN
+        return replace(sky, state=state, cause=cause, evidence=evidence, lost_run=sky.lost_run + 1, cues=0)
+    dip = sky.dip or Dip(began_utc_s=seen.utc_s, from_start=sky.clear_tonight < 5)
+    falling = sky.dip is not None and len(sky.dip.samples) > 0
+    dark = seen.failure == "blank"
+    cause = "no light" if dark else sky.cause or "cloud" if falling else "no stars"
+    evidence = "the picture holds no light" if dark else f"{seen.stars_detected} stars found"
+    return replace(
+        sky,
+        state=SkyState.NO_STARS,
+        cause=cause,
+        evidence=evidence,
+        dip=replace(dip, subs=dip.subs + 1, clear_run=0),
+        dark_run=sky.dark_run + 1,
+        cues=2 if falling else 0,
+    )
 
 
 def states(seen: Iterable[Observation]) -> dict[int, SkyState]:

@@ -1,0 +1,189 @@
+"""Why light is missing: the signs of a dip -> its cause with evidence, or "unknown" (pure).
+
+What each cause does, as far as one camera can see it:
+
+===========  =====================================================================================
+cloud        light irregular in time; stars uneven over the field; sky brighter (town) or darker
+haze         low and even since the beginning of the night
+dew          light falls smoothly for many minutes and does not come back; stars swell; sky no brighter
+obstruction  an edge moves over the field, or light and sky fall together to nothing
+===========  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nsgd.records import NAN, Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sub of a dip against what is normal for its stream; ratios are 1 where normal, NaN where not known."""
+
+    utc_s: float
+    dip: float
+    """Light lost, ln."""
+    sigma: float
+    sky: float = NAN
+    """Change of the sky's level against its trend, ln."""
+    sky_sigma: float = 0.02
+    scatter: float = NAN
+    """Scatter of the star ratios."""
+    stars: float = NAN
+    """Number of stars found."""
+    star_count: float = NAN
+    """The normal number."""
+    fwhm: float = NAN
+    ellipticity: float = NAN
+    """Difference."""
+    pattern: str = ""
+    pattern_rms: float = NAN
+    """Difference."""
+    background: float = NAN
+    """Structure of the sky relative to its level."""
+    normal_subs: int = 0
+
+    @property
+    def cues(self) -> int:
+        """Independent signs that agree with cloud: uneven stars, fewer stars, another sky."""
+        if self.normal_subs < 3:
+            return 0
+        fewer = self.stars < 1.0 - max(0.08, 4.0 / math.sqrt(max(self.star_count, 1.0))) if self.stars > 0 else False
+        another = abs(self.sky) > max(4.0 * self.sky_sigma, 0.02)
+        return int(self.uneven) + int(fewer) + int(another)
+
+    @property
+    def uneven(self) -> bool:
+        """Stars disagree more than usual, or a pattern lies over the field."""
+        return self.scatter > 1.35 or (self.pattern not in ("", "uniform") and self.pattern_rms > 0.02)
+
+    @property
+    def odd(self) -> bool:
+        """The sub itself is strange in a way that no cloud is: trailed, or lit by a lamp."""
+        lamp = (self.sky > 0.5 and self.background > 2.0) or (self.scatter > 4.0 and self.sky > 0.2)
+        trailed = self.ellipticity > 0.25
+        return self.normal_subs >= 3 and (lamp or trailed)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What it is, as far as the signs go, and those signs in words."""
+
+    name: str
+    evidence: str = ""
+
+
+def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> Cause:
+    """Name the cause of a dip from its subs so far.
+
+    Parameters
+    ----------
+    samples
+        The dip's subs in time order, the last at least.
+    from_start
+        True where the night was never clear before.
+    before
+        What it was called so far; a name with equal signs is kept.
+    """
+    dips = _known([sample.dip for sample in samples])
+    if not dips.size:
+        return Cause(before or "unknown")
+    edge = _edge(samples)
+    if edge:
+        return Cause("obstruction", edge)
+    smooth = _smooth_fall(samples)
+    cloud = _cloud_signs(samples)
+    if smooth and not cloud:
+        return Cause("dew", smooth)
+    if from_start and not cloud and _steady(samples):
+        return Cause("haze", "even over the field and steady since the night began")
+    if cloud:
+        return Cause("cloud", cloud)
+    return Cause(before if before not in ("", "dew", "field lost") else "unknown")
+
+
+def _known(values: Sequence[float]) -> Floats:
+    array = np.asarray(values, dtype=float)
+    return array[np.isfinite(array)]
+
+
+def _median(values: Sequence[float]) -> float:
+    known = _known(values)
+    return float(np.median(known)) if known.size else NAN
+
+
+def _edge(samples: Sequence[Sample]) -> str:
+    """One side of the field is dark, in most of the last subs."""
+    last = samples[-4:]
+    sided = [sample for sample in last if sample.pattern == "one_side" and sample.pattern_rms > 0.05]
+    strong = [sample for sample in sided if sample.pattern_rms > 0.4 * (1.0 - math.exp(-max(sample.dip, 0.0)))]
+    if len(strong) < max(2, len(last) - 1):
+        return ""
+    return "one side of the field is darker than the other"
+
+
+def _smooth_fall(samples: Sequence[Sample]) -> str:
+    """Light falls smoothly over at least 8 minutes and 6 subs: the signature of dew."""
+    times = np.array([sample.utc_s for sample in samples])
+    dips = np.array([sample.dip for sample in samples])
+    if len(samples) < 6 or not np.isfinite(dips).all() or times[-1] - times[0] < 480.0:
+        return ""
+    x = (times - times[0]) / (times[-1] - times[0])
+    fit = np.polynomial.polynomial.polyfit(x, dips, 2)
+    left = dips - np.polynomial.polynomial.polyval(x, fit)
+    fall = float(np.polynomial.polynomial.polyval(1.0, fit) - fit[0])
+    rough = float(np.sqrt(np.mean(left**2)))
+    noise = float(np.median([sample.sigma for sample in samples]))
+    if fall < 0.04 or rough > max(1.5 * noise, 0.08 * fall) or not _rises(x, fit):
+        return ""
+    swollen = _median([sample.fwhm for sample in samples[-4:]])
+    return "light falls smoothly" + (", stars swell" if swollen > 1.08 else "")
+
+
+def _rises(x: Floats, fit: Floats) -> bool:
+    """A fitted parabola that hardly turns back within the data."""
+    values = np.polynomial.polynomial.polyval(x, fit)
+    return bool(values[-1] > np.max(values) - 0.15 * (np.max(values) - values[0]))
+
+
+def _steady(samples: Sequence[Sample]) -> bool:
+    dips = _known([sample.dip for sample in samples])
+    return bool(dips.std() < max(0.03, 2.0 * samples[-1].sigma))
+
+
+def _cloud_signs(samples: Sequence[Sample]) -> str:
+    """What speaks for cloud in the last subs, in words; "" where nothing does."""
+    last = samples[-6:]
+    signs = []
+    if sum(sample.uneven for sample in last) >= max(1, len(last) // 2):
+        signs.append("stars dimmed unevenly over the field")
+    changes = [sample.sky for sample in last if abs(sample.sky) > max(4.0 * sample.sky_sigma, 0.02)]
+    if len(changes) >= max(1, len(last) // 2):
+        change = math.exp(_median(changes)) - 1.0
+        signs.append(f"sky {abs(change):.0%} {'brighter' if change > 0 else 'darker'}")
+    rough = _roughness(samples)
+    if rough:
+        signs.append(rough)
+    brighter = any(sign.endswith("brighter") for sign in signs)
+    return (
+        ", ".join(signs)
+        if brighter or rough or len(signs) > 1 or signs[:1] == ["stars dimmed unevenly over the field"]
+        else ""
+    )
+
+
+def _roughness(samples: Sequence[Sample]) -> str:
+    """Light comes and goes from sub to sub, or fell at once."""
+    dips = _known([sample.dip for sample in samples])
+    if dips.size < 2:
+        return ""
+    steps = np.diff(dips)
+    noise = float(np.median([sample.sigma for sample in samples]))
+    if float(np.max(-steps)) > max(4.0 * noise, 0.04):
+        return "light comes and goes"
+    return ""
