@@ -11,8 +11,8 @@ from nsgd.session.judge import Columns, judge
 from nsgd.session.series import natural_key
 from nsgd.session.sky import observe, states
 from nsgd.session.store import Reader
-from nsgd.settings import Settings
-from nsgd.walk import final_series
+from nsgd.settings import Limits, Settings
+from nsgd.walk import final_series, reference_reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +27,10 @@ class Judged:
     states: Mapping[int, SkyState] = field(default_factory=dict)
     channel_transmission: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     """Transmission of each channel of colour subs."""
+    references: Mapping[int, str] = field(default_factory=dict)
+    """What speaks for the reference, by series_id."""
+    limits: Mapping[int, Limits] = field(default_factory=dict)
+    """Cut-offs that were applied, by series_id."""
 
     def accepted(self, row: SubRow) -> bool:
         """Whether the sub goes into the stack."""
@@ -40,10 +44,16 @@ def judged(reader: Reader, settings: Settings) -> Judged:
     rows = [row for row in reader.subs() if row.series_id == 0]
     verdicts: dict[int, Verdict] = {}
     channels: dict[int, tuple[float, ...]] = {}
+    references: dict[int, str] = {}
+    limits: dict[int, Limits] = {}
     for one, members in final_series(reader):
         series[one.series_id] = one
         rows += members
         found = judge(Columns.from_rows(sorted(members, key=order_key)), one, settings.limits)
+        limits[one.series_id] = found.limits
+        reference = next((row for row in members if row.sub_id == one.reference_id), None)
+        if reference is not None:
+            references[one.series_id] = reference_reason(reference, found)
         for at in range(len(found)):
             verdict = found.row(at)
             verdicts[verdict.sub_id] = verdict
@@ -51,7 +61,7 @@ def judged(reader: Reader, settings: Settings) -> Judged:
     rows.sort(key=order_key)
     site = (settings.site.latitude_deg, settings.site.longitude_deg)
     seen = [observe(row, verdicts[row.sub_id], site) for row in rows if row.sub_id in verdicts]
-    return Judged(series, rows, verdicts, states(seen), channels)
+    return Judged(series, rows, verdicts, states(seen), channels, references, limits)
 
 
 def order_key(row: SubRow) -> tuple[bool, float, tuple[object, ...], int]:
