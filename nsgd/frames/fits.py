@@ -206,10 +206,9 @@ def type_maximum(layout: Layout) -> float:
 
 def _suspicion(file: Source, cards: Cards, layout: Layout) -> str:
     """Why a file of the right length may still be unfinished; "" where nothing is odd."""
-    pages = unwritten_pages(file, layout.offset, layout.end)
-    if pages == 0 or _sum_is_right(file, cards, layout):
+    if not unwritten_pages(file, layout.offset, layout.end, 1) or _sum_is_right(file, cards, layout):
         return ""
-    return f"{pages} pages of {PAGE_BYTES} bytes are all zero"
+    return f"a stretch of {PAGE_BYTES} bytes or more is all zero"
 
 
 def _sum_is_right(file: Source, cards: Cards, layout: Layout) -> bool:
@@ -347,10 +346,11 @@ def to_physical(raw: NDArray[Any], layout: Layout, out: Pixels) -> None:
         out[raw == layout.blank] = np.nan
 
 
-def unwritten_pages(file: Source, first: int, end: int) -> int:
+def unwritten_pages(file: Source, first: int, end: int, enough: int | None = None) -> int:
     """Number of whole pages of zeros between two bytes: space that was reserved but not written yet.
 
-    Looks at one word of each page, and at the whole page only where that is zero.
+    Looks at one word of each page, and at the whole page only where that is zero; stops after finding
+    `enough`.
     """
     first = -(-first // PAGE_BYTES) * PAGE_BYTES
     pages = max(0, (end - first) // PAGE_BYTES)
@@ -364,6 +364,8 @@ def unwritten_pages(file: Source, first: int, end: int) -> int:
             break
         candidates = np.flatnonzero(buffer[:count, 0] == 0)
         empty += int(np.count_nonzero(~buffer[candidates].any(axis=1)))
+        if enough is not None and empty >= enough:
+            break
     return empty
 
 

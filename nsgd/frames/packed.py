@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import FileIO
 
 import numpy as np
@@ -15,41 +12,104 @@ from nsgd.errors import NotASub, UnreadableFrame
 from nsgd.frames import fits
 from nsgd.frames.header import Card
 from nsgd.frames.planes import Decoded, check_budget
-from nsgd.frames.source import Source
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_WINDOW = 31
+"""zlib's word for: a gzip header, and the largest window."""
+PIECE_BYTES = 1 << 18
 
 
 # ---- gzip ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _unzipped(file: FileIO) -> Iterator[Source]:
-    file.seek(0)
-    start = file.read(2)
-    if start != GZIP_MAGIC:
-        unwritten = GZIP_MAGIC.startswith(start) or not start.strip(b"\0")
-        raise UnreadableFrame("This is no gzip file.", may_retry=unwritten)
-    file.seek(0)
-    try:
-        with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-            yield stream
-    except EOFError:
-        raise UnreadableFrame("The compressed file ends early.", may_retry=True) from None
-    except (zlib.error, gzip.BadGzipFile):
-        raise UnreadableFrame("The compressed data are damaged.") from None
+class GzipSource:
+    """The expanded content of a gzip file as a stream; never expands more than is asked for.
+
+    Going backwards begins anew. A file that ends early raises UnreadableFrame (`may_retry`).
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._rewind()
+        start = file.read(2)
+        if start != GZIP_MAGIC:
+            unwritten = GZIP_MAGIC.startswith(start) or not start.strip(b"\0")
+            raise UnreadableFrame("This is no gzip file.", may_retry=unwritten)
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._file.seek(0)
+        self._expander = zlib.decompressobj(GZIP_WINDOW)
+        self._packed = b""
+        self.position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes, fewer only at the end; `size` must be given."""
+        pieces, wanted = [], size
+        while wanted > 0:
+            piece = self._expand(wanted)
+            if not piece:
+                break
+            pieces.append(piece)
+            wanted -= len(piece)
+        return b"".join(pieces)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill as much of the buffer as there is."""
+        data = self.read(min(len(buffer), PIECE_BYTES))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a byte of the expanded content."""
+        if whence != 0:
+            raise ValueError(whence)
+        if offset < self.position:
+            self._rewind()
+        while self.position < offset and self._expand(min(offset - self.position, PIECE_BYTES)):
+            continue
+        return self.position
+
+    def _expand(self, most: int) -> bytes:
+        """Some of the next bytes; b"" at the end."""
+        while True:
+            if self._expander.eof:
+                self._packed = self._expander.unused_data or self._file.read(PIECE_BYTES)
+                if not self._packed.startswith(GZIP_MAGIC):
+                    return b""
+                self._expander = zlib.decompressobj(GZIP_WINDOW)
+            self._packed = self._packed or self._file.read(PIECE_BYTES)
+            if not self._packed:
+                raise UnreadableFrame("The compressed file ends early.", may_retry=True)
+            try:
+                piece = self._expander.decompress(self._packed, most)
+            except zlib.error:
+                raise UnreadableFrame("The compressed data are damaged.") from None
+            self._packed = self._expander.unconsumed_tail
+            if piece:
+                self.position += len(piece)
+                return piece
 
 
 def gz_cards(file: FileIO) -> dict[str, Card]:
     """Header of a gzipped FITS file; only its first blocks are expanded."""
-    with _unzipped(file) as stream:
-        return fits.read_cards(stream)[0]
+    return fits.read_cards(GzipSource(file))[0]
 
 
 def gz_decode(file: FileIO, budget_bytes: int) -> Decoded:
-    """Cards and pixels; expands no byte behind the last declared pixel. Raises as `fits.decode`."""
-    with _unzipped(file) as stream:
-        return fits.decode(stream, budget_bytes, look_for_gaps=False)
+    """Cards and pixels; expands at most two blocks behind the last declared pixel.
+
+    Raises
+    ------
+    UnreadableFrame, NotASub
+        As `fits.decode`; also where the checksum is wrong, or something else than another unit follows.
+    """
+    source = GzipSource(file)
+    decoded = fits.decode(source, budget_bytes, look_for_gaps=False)
+    source.read(-source.position % fits.BLOCK)  # the padding; where the stream ends here, zlib checks its sum
+    if source.read(fits.BLOCK)[:8] not in (b"", b"XTENSION"):
+        raise UnreadableFrame("The compressed data are damaged: they are longer than the header says.", may_retry=True)
+    return decoded
 
 
 def gz_is_whole(file: FileIO, size: int) -> bool:
@@ -57,8 +117,7 @@ def gz_is_whole(file: FileIO, size: int) -> bool:
 
     RFC 1952: the last four bytes are the expanded length modulo 2^32.
     """
-    with _unzipped(file) as stream:
-        cards, offset = fits.read_cards(stream)
+    cards, offset = fits.read_cards(GzipSource(file))
     end = fits.image_layout(cards, offset).end
     file.seek(size - 4)
     stated = int.from_bytes(file.read(4), "little")

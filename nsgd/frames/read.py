@@ -22,7 +22,7 @@ from nsgd.frames.planes import frame_of
 from nsgd.frames.worker import decoder
 from nsgd.records import Frame, FrameKind, HeaderFacts
 
-__all__ = ["CAPTURE_SUFFIXES", "is_whole", "looks_like_image", "looks_unfinished", "read_frame", "read_header"]
+__all__ = ["CAPTURE_SUFFIXES", "is_whole", "looks_like_image", "looks_unfinished", "read_frame", "read_header", "read_master"]
 
 NO_ALIASES: Mapping[str, str] = {}
 
@@ -63,6 +63,16 @@ def read_frame(
             header = _checked_facts(path, found.cards(file), aliases, site)
             decoded = found.decode(file, budget_mb * 1_000_000)
     return frame_of(path, header, decoded)
+
+
+def read_master(path: Path, *, budget_mb: int = 4096) -> Frame:
+    """Read a master dark, flat or bias, whatever kind its header names; raises UnreadableFrame as `read_frame`."""
+    found = format_of(path)
+    with _opened(path) as file:
+        cards = decoder.cards(path) if found.apart else found.cards(file)
+        budget_bytes = budget_mb * 1_000_000
+        decoded = decoder.decode(path, budget_bytes) if found.apart else found.decode(file, budget_bytes)
+    return frame_of(path, facts(cards, path), decoded)
 
 
 def read_header(
@@ -127,6 +137,8 @@ def _opened(path: Path) -> Iterator[FileIO]:
             after, named = os.fstat(file.fileno()), path.stat()
     except FileNotFoundError:
         raise UnreadableFrame(f"{shown_name(path)} is gone.") from None
+    except IsADirectoryError:
+        raise UnreadableFrame(f"{shown_name(path)} is a folder.") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UnreadableFrame(f"{shown_name(path)} cannot be read: {reason}.", may_retry=True) from error
