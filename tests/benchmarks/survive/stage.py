@@ -1,0 +1,186 @@
+"""A small night on disk, daemons that are forked off with everything imported, and what is compared."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nsgd.config import zone_of
+from nsgd.daemon.run import run_daemon
+from nsgd.errors import NsgdError
+from nsgd.export.table import export_csv
+from nsgd.session.store import Reader
+from nsgd.settings import Settings
+from nsgd.simulate import night, sub_cards, write_sub
+
+WIDTH_PX, HEIGHT_PX = 320, 240
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Stage:
+    """Capture folder with subs that were just taken, through a passing cloud."""
+
+    folder: Path
+    subs: int = 6
+    lights: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lights = self.folder / "lights"
+        self.lights.mkdir(parents=True, exist_ok=True)
+        plan = night("demo", subs=self.subs, width_px=WIDTH_PX, height_px=HEIGHT_PX, start_utc_s=time.time() - 900.0)
+        for number, truth in enumerate(plan.subs):
+            path = self.lights / f"sub_{number:03d}.fits"
+            if not path.exists():
+                write_sub(path, plan.pixels(number), sub_cards(truth, plan.object_name))
+                os.utime(path, (truth.start_utc_s, truth.start_utc_s))
+
+    def settings(self) -> Settings:
+        watch = {"folders": [str(self.lights)], "quiet_local_s": 0.0, "rescan_s": 1.0}
+        # Nobody listens there: every message stays in the outbox.
+        notify = {"urls": ["json://127.0.0.1:9/"]}
+        return Settings.model_validate({"watch": watch, "notify": notify, "site": {"timezone": "UTC"}})
+
+    def complete(self, store: Path) -> bool:
+        """Whether all subs are in the store."""
+        try:
+            with Reader.open(store) as reader:
+                return len(reader.subs()) >= self.subs
+        except NsgdError:
+            return False
+
+    def result(self, store: Path) -> tuple[bytes, list[tuple[str, str, bool]]]:
+        """What an export and the alert log say: equal for equal nights."""
+        out = store.parent / f"{store.name}-out"
+        out.mkdir(exist_ok=True)
+        with Reader.open(store) as reader:
+            table = export_csv(reader, out, self.settings(), force=True).read_bytes()
+            told = [(row.alert.event_id, row.alert.kind, row.alert.resolves) for row in reader.alerts()]
+        return table, sorted(one for one in told if one[1] in ("cloud", "clear"))
+
+    def daemon(self, store: Path, *, held: bool = False) -> Daemon:
+        """Fork a daemon off; a held one waits for `go`."""
+        return Daemon(self, store, held)
+
+
+class Daemon:
+    """A daemon in a forked process: nothing is left to import, so it starts at once."""
+
+    def __init__(self, stage: Stage, store: Path, held: bool) -> None:
+        self.stage, self.store = stage, store
+        self.flag = store.parent / f"{store.name}.stop"
+        self.flag.unlink(missing_ok=True)
+        self.log = store.parent / f"{store.name}.log"
+        if not store.exists():
+            self.log.unlink(missing_ok=True)
+        reader, self._writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._writer)
+            self._live(reader, held)
+        os.close(reader)
+        self.status: int | None = None
+
+    def _live(self, reader: int, held: bool) -> None:
+        """The child; never returns."""
+        code = 99
+        try:
+            log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 2)
+            sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1)
+            if held:
+                os.read(reader, 1)
+            code = run_daemon(self.store, self.stage.settings(), until=self.flag.exists, environ={})
+        except NsgdError as problem:
+            print(problem, file=sys.stderr)
+            code = 1
+        finally:
+            os._exit(code)
+
+    def go(self) -> None:
+        """Let a held daemon begin."""
+        os.write(self._writer, b"g")
+
+    def over(self) -> bool:
+        """Whether the process has ended."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = status
+                os.close(self._writer)
+        return self.status is not None
+
+    def finish(self, done: Callable[[], bool] | None = None, patience_s: float = PATIENCE_S) -> int | None:
+        """Run until `done` (default: all subs are in the store) and stop; the wait status, None where it hung."""
+        done = done or (lambda: self.stage.complete(self.store))
+        deadline_s = time.monotonic() + patience_s
+        while not self.over() and time.monotonic() < deadline_s:
+            if not self.flag.exists() and done():
+                self.flag.touch()
+            time.sleep(0.02)
+        if self.over():
+            return self.status
+        self.kill()
+        return None
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if not self.over():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            while not self.over():
+                time.sleep(0.01)
+
+    def said(self) -> str:
+        """The log."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def under_strace(daemon: Daemon, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Attach strace to a held daemon, then let it begin."""
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-q", *arguments, "-p", str(daemon.pid)], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    deadline_s = time.monotonic() + 10.0
+    while _tracer_of(daemon.pid) == 0:
+        assert time.monotonic() < deadline_s, "strace did not attach"
+        time.sleep(0.005)
+    daemon.go()
+    return tracer
+
+
+def _tracer_of(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("TracerPid:"):
+            return int(line.split()[1])
+    return 0
+
+
+def undisturbed(stage: Stage) -> tuple[bytes, list[tuple[str, str, bool]]]:
+    """The night as it should be."""
+    store = stage.folder / "undisturbed"
+    shutil.rmtree(store, ignore_errors=True)
+    status = stage.daemon(store, held=False).finish()
+    assert status == 0, status
+    assert zone_of(stage.settings()) is not None
+    return stage.result(store)
+
+
+def differences(found: tuple[bytes, object], wanted: tuple[bytes, object]) -> list[str]:
+    """In what two nights differ, [] where they are the same."""
+    said = []
+    one, other = found[0].splitlines(), wanted[0].splitlines()
+    if one != other:
+        lines = [f"{a!r} instead of {b!r}" for a, b in zip(one, other, strict=False) if a != b]
+        said.append(f"{len(one) - 1} rows instead of {len(other) - 1}; {'; '.join(lines[:2])}")
+    if found[1] != wanted[1]:
+        said.append(f"alerts {found[1]} instead of {wanted[1]}")
+    return said

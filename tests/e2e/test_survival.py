@@ -1,0 +1,48 @@
+"""Samples of what `python -m tests.benchmarks.survive ...` does at length: kill, errno, power cut, flipped bytes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from nsgd.session.store import Reader
+from tests.benchmarks.survive import flips, powercut, strike
+from tests.benchmarks.survive.stage import Stage, undisturbed
+
+pytestmark = pytest.mark.e2e
+
+needs_strace = pytest.mark.skipif(bool(strike.available()), reason=strike.available() or "strace works")
+needs_fuse = pytest.mark.skipif(bool(powercut.available()), reason=powercut.available() or "FUSE works")
+
+
+@needs_strace
+def test_killed_anywhere_the_night_is_the_same_after_a_restart(tmp_path: Path) -> None:
+    assert [said for _, said in strike.run(tmp_path, "kill", 8) if said] == []
+
+
+@needs_strace
+def test_a_refusing_disk_ends_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    assert [said for _, said in strike.run(tmp_path, "errno", 8) if said] == []
+
+
+@needs_fuse
+def test_a_power_cut_costs_at_most_the_sub_in_flight_which_is_redone(tmp_path: Path) -> None:
+    assert [said for _, said in powercut.run(tmp_path, 4) if said] == []
+
+
+def test_a_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    good = flips.good_store(stage)
+    with Reader.open(good) as reader:
+        wanted = flips.everything(reader, stage, tmp_path / "good-out")
+    rng = random.Random(20261123)
+    found = [flips.flip(good, wanted, stage, rng) for _ in range(25)]
+    assert set(found) <= {"noticed", "harmless"}, found
+    assert "noticed" in found
+
+
+def test_two_undisturbed_nights_are_byte_equal(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    assert undisturbed(stage) == undisturbed(stage)
