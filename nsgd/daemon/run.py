@@ -48,6 +48,7 @@ TICK_S = 1.0
 BEAT_S = 5.0
 HOUSEKEEPING_S = 600.0
 REOPEN_S = 2.0
+REPAIR_PAUSE_S = 600.0
 DEADLY = 3
 """A file over which the daemon died so many times in a row is left out until the next start."""
 IN_FLIGHT = "in_flight"
@@ -108,7 +109,7 @@ def run_daemon(
     log_to_stderr(environ, Redaction(_secrets(settings)))
     _be_modest()
     with _signals() as wishes:
-        message = ""
+        message, repaired_s = "", float("-inf")
         while not wishes.stop:
             opened = _open_store(store_folder, clock, supervisor, lambda: wishes.stop or bool(until and until()))
             if opened is None:
@@ -121,7 +122,9 @@ def run_daemon(
                         daemon.serve(wishes, until, reload)
                     break
                 except StoreDamaged as problem:
-                    message = problem.sentence
+                    if clock.steady_s() - repaired_s < REPAIR_PAUSE_S:
+                        raise  # a disk that spoils what is written needs a person
+                    message, repaired_s = problem.sentence, clock.steady_s()
                     log.error("%s", problem.sentence)
                 finally:
                     settings = daemon.settings

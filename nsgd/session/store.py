@@ -75,7 +75,19 @@ _TABLES = {
     "files": "path",
     "daemon": "id",
 }
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+# Damage shows as such, or as tables, columns and values that are not those that nsgd wrote.
+_DAMAGED = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_SCHEMA,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_CONSTRAINT,
+    }
+)
 _UNWRITABLE = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -910,11 +922,15 @@ def _mapped_errors(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _store_problem(error, folder) from error
+    except UnicodeDecodeError as error:
+        raise StoreDamaged(f"The store {folder} is damaged: a text in it is none.") from error
 
 
 def _store_problem(error: sqlite3.Error, folder: Path) -> StoreProblem | sqlite3.Error:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _DAMAGED:
+    # Without a code it is Python's own: a text that is no UTF-8.
+    undecodable = code == 0 and isinstance(error, sqlite3.OperationalError)
+    if code in _DAMAGED or undecodable:
         return StoreDamaged(f"The store {folder} is damaged: {error}.")
     if code in _UNWRITABLE:
         return StoreUnwritable(f"The store {folder} cannot be used now: {error}.")
