@@ -15,9 +15,11 @@ import click
 from nsgd import config
 from nsgd.cli.entry import nsgd
 from nsgd.export.table import COLUMNS
+from nsgd.session.messages import CAUSES, TROUBLES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nsgd"
+SHOWN = (".py", ".tcss", ".html", ".css")
 
 
 def settings_block() -> str:
@@ -74,13 +76,22 @@ def fold(text: str, width: int = 118) -> str:
     return "\n".join(lines)
 
 
+def alert_kinds_block() -> str:
+    """What can ring, with the words it rings with."""
+    lines = ["| what happens | the message begins with | and when it is over |", "|---|---|---|"]
+    lines += [f"| `{kind}` | {title} | Clear again |" for kind, title in CAUSES.items()]
+    lines += [f"| `{kind}` | {begin} | {end} |" for kind, (begin, end) in TROUBLES.items()]
+    lines.append("| `dawn` | Night of ...: what was kept and lost | |")
+    return "\n".join(lines)
+
+
 def tree_block() -> str:
     """Every module with the first sentence of its docstring."""
     lines = ["nsgd/"]
     for path in sorted(PACKAGE.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         if path.is_dir() and (path / "__init__.py").exists():
             lines.append(f"├── {path.name + '/':18s} {about(path / '__init__.py')}")
-            inside = sorted(p for p in path.iterdir() if p.suffix in (".py", ".tcss") and p.name != "__init__.py")
+            inside = sorted(p for p in path.iterdir() if p.suffix in SHOWN and p.name != "__init__.py")
             lines += [f"│   {module.name:18s} {about(module)}" for module in inside]
         elif path.suffix == ".py" and path.name != "__init__.py":
             lines.append(f"├── {path.name:18s} {about(path)}")
@@ -97,6 +108,7 @@ def about(path: Path) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings_block,
+    "alert kinds": alert_kinds_block,
     "commands": commands_block,
     "columns": columns_block,
     "tree": tree_block,

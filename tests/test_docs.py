@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from generate import BLOCKS, leaf_commands, with_blocks
 
 from nsgd.export.table import COLUMNS
+from nsgd.records import SkyState
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -86,3 +88,26 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert command
     assert command[1].endswith("-m pytest")
     assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def failure_kinds() -> set[str]:
+    """Kinds of failures that the package commits."""
+    kinds = set()
+    for path in (ROOT / "nsgd").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Call) and ast.unparse(node.func) in ("MeasureFailure", "Failure")
+            if named and node.args and isinstance(node.args[0], ast.Constant):
+                kinds.add(node.args[0].value)
+    return kinds
+
+
+def test_every_kind_of_failure_is_explained() -> None:
+    kinds = failure_kinds()
+    assert {"no_stars", "no_match"} <= kinds
+    table = README.partition("| reason | meaning |")[2].partition("\n\n")[0]
+    assert not {kind for kind in kinds if kind not in table}
+
+
+def test_every_sky_state_is_explained() -> None:
+    text = README.partition("The sky is ")[2].partition("A sub is ")[0]
+    assert not {str(state) for state in SkyState if f"`{state}`" not in text}

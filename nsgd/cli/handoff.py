@@ -97,6 +97,44 @@ def export_siril(path_maps: tuple[str, ...], out: str, force: bool) -> None:
     _tell(outcome, out)
 
 
+@export.command("images")
+@click.option("--unregistered", is_flag=True, help="Leave every pixel where it was; for programs that register.")
+@out_option
+@force_option
+@common_options
+def export_images(unregistered: bool, out: str, force: bool) -> None:
+    """Write the accepted subs registered, normalised and gradient-matched, for any stacker.
+
+    \b
+    Example: nsgd export images --out normalised
+    """
+    from nsgd.export.images import export_images as write
+
+    settings = load_settings().settings
+    with open_reader() as reader, progress_on_stderr() as progress:
+        outcome = write(reader, Path(out), settings, registered=not unregistered, force=force, progress=progress)
+    _tell(outcome, out)
+
+
+@export.command("report")
+@click.option("--session", metavar="DATE", help="Night to report, YYYY-MM-DD; default: the last.")
+@out_option
+@force_option
+@common_options
+def export_report(session: str | None, out: str, force: bool) -> None:
+    """Write the morning report: one web page with graphs, hours kept and lost and why, and every sub.
+
+    \b
+    Example: nsgd export report --out morning
+    """
+    from nsgd.export.report import export_report as write
+
+    settings = load_settings().settings
+    with open_reader() as reader, progress_on_stderr() as progress:
+        outcome = write(reader, Path(out), settings, session=session, force=force, progress=progress)
+    _tell(outcome, out)
+
+
 @click.command()
 @click.option("--out", required=True, metavar="FILE.html", help="The page to write.")
 @force_option
