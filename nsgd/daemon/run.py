@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -39,7 +39,7 @@ from nsgd.session.alerts import AlarmState, notice, over, report, step
 from nsgd.session.series import session_of, stream_key
 from nsgd.session.sky import observe
 from nsgd.session.store import PREVIEWS, DaemonStatus, FolderStatus, Store, SubCommit
-from nsgd.settings import Settings
+from nsgd.settings import Settings, Watch
 from nsgd.walk import Walker, ordering_time
 
 log = logging.getLogger(__name__)
@@ -143,12 +143,14 @@ class Daemon:
         clock: Clock,
         supervisor: Supervisor,
         message: str = "",
+        watcher_of: Callable[[Sequence[Path], Watch], Watcher] = Watcher,
     ) -> None:
         self.store = store
         self.settings = settings
         self._clock = clock
         self._supervisor = supervisor
         self._message = message
+        self._watcher_of = watcher_of
         self._backlog = Backlog()
         self._troubles = Troubles()
         self._alarm = AlarmState.from_json(store.state(ALARM_STATE))
@@ -168,7 +170,7 @@ class Daemon:
         mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, picture=self._picture_of, zone=self._zone)
         self._notifier = Notifier(mailroom)
         self._herald = Herald(Ears.of(self.settings))
-        self._watcher = Watcher([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
+        self._watcher = self._watcher_of([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -210,9 +212,10 @@ class Daemon:
             if wishes.reload:
                 wishes.reload = False
                 self._reload(reload)
-            self._turn()
+            self.turn()
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """One round: what the clock asks for, then at most one file."""
         now_s = self._clock.steady_s()
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + TICK_S

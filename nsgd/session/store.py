@@ -102,6 +102,9 @@ _UNWRITABLE = frozenset(
     }
 )
 
+_SUB = "sub"
+"""Outcome of a file that holds a sub; its note is the content's id."""
+
 Row = tuple[Any, ...]
 Put = tuple[str, Row]
 
@@ -537,7 +540,7 @@ class Store(Reader):
             puts += self._relation_puts(commit.relations, change)
             puts += self._alert_puts(alerts, services, row.session, change) + _state_puts(states)
             if stamp is not None:
-                puts.append(("files", (_text_or_bytes(_full_path(row)), *stamp, "sub", "")))
+                puts.append(("files", (_text_or_bytes(row.path), *stamp, _SUB, row.content_id)))
             self._save(puts, change, unsaved=row.sub_id)
             return row.sub_id
 
@@ -565,20 +568,31 @@ class Store(Reader):
         self._change_subs([sub_id], decision=decision)
 
     def moved(self, sub_id: int, path: str, folder: str | None = None) -> None:
-        """A known sub lies elsewhere now."""
-        self._change_subs([sub_id], path=path, gone=False, **({} if folder is None else {"folder": folder}))
+        """A known sub lies (also) here now."""
+        with self._lock:
+            change = self._next_change()
+            row = self.sub(sub_id)
+            row = replace(row, path=path, folder=row.folder if folder is None else folder, gone=False, change=change)
+            puts = [("subs", _sub_values(row)), *self._overwritten(row, change)]
+            self._save([*puts, ("files", (_text_or_bytes(path), None, None, _SUB, row.content_id))], change)
 
     def mark_gone(self, paths: Iterable[str]) -> None:
-        """Files of subs are no longer there; the subs stay."""
-        wanted = set(paths)
-        found = self._query(f"SELECT sub_id, folder, path FROM {self._table('subs')} WHERE NOT gone")
-        gone = [
-            sub_id
-            for sub_id, folder, path in found
-            if _path(path) in wanted or str(Path(_path(folder)) / _path(path)) in wanted
-        ]
-        if gone:
-            self._change_subs(gone, gone=True)
+        """Files are no longer there. Their subs stay; one that lies elsewhere too is there from now on."""
+        with self._lock:
+            wanted = set(paths)
+            change = self._next_change()
+            puts: list[Put] = [("files", (_text_or_bytes(path), None, None, "gone", "")) for path in wanted]
+            copies: dict[str, str] = {}
+            for row in self._rows("files", "WHERE outcome = ?", _SUB):
+                if (path := _path(row[0])) not in wanted:
+                    copies[row[4]] = path
+            for sub_id, path in self._query(f"SELECT sub_id, path FROM {self._table('subs')} WHERE NOT gone"):
+                if _path(path) in wanted:
+                    sub = self.sub(sub_id)
+                    other = copies.get(sub.content_id)
+                    sub = replace(sub, gone=other is None, path=other or sub.path, change=change)
+                    puts.append(("subs", _sub_values(sub)))
+            self._save(puts, change)
 
     def count_ignored(self, path: str, kind: str) -> None:
         """Keep that a file is no sub, and what it is."""
@@ -599,7 +613,7 @@ class Store(Reader):
         with self._lock:
             key = _text_or_bytes(path)
             rows = self._rows("files", "WHERE path = ?", key)
-            outcome, note = rows[0][3:5] if rows else ("sub", "")
+            outcome, note = rows[0][3:5] if rows else (_SUB, "")
             if not rows or rows[0][1:3] != (size, mtime_ns):
                 self._save([("files", (key, size, mtime_ns, outcome, note))], self._next_change())
 
@@ -994,7 +1008,7 @@ def _sub_values(row: SubRow) -> Row:
 
 def _subs(rows: Sequence[Row]) -> list[SubRow]:
     """Rows of the table as records; their texts are parsed together, which takes half the time."""
-    found = []
+    found: list[SubRow] = []
     for begin in range(0, len(rows), 500):
         some = rows[begin : begin + 500]
         texts = ",".join(f"[{row[14]},{row[15] or 'null'},{row[16]},{row[17] or 'null'}]" for row in some)
@@ -1060,10 +1074,6 @@ def _in_order(rows: list[SubRow]) -> list[SubRow]:
     if len(set(times)) < len(times):
         rows.sort(key=lambda row: (row.order_utc_s, natural_key(row.path), row.sub_id))
     return rows
-
-
-def _full_path(row: SubRow) -> str:
-    return str(Path(row.folder) / row.path)
 
 
 def _text_or_bytes(path: str) -> str | bytes:
