@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from zoneinfo import ZoneInfo
 
-from rich.text import Text
+from rich.console import Console
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -19,6 +20,7 @@ from nsgd.dashboard.canvas import Marker
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import Night
 from nsgd.dashboard.panels import HelpScreen
+from nsgd.dashboard.plain import Teller, follow
 from nsgd.dashboard.screens import NightScreen
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import THEMES
@@ -143,8 +145,11 @@ class DashboardApp(App[int]):
         return NightScreen()
 
     def on_mount(self) -> None:
-        self._eye.start()
         self.set_interval(1.0, self._tick)
+
+    def watch_store(self) -> None:
+        """Begin to look at the store; the first screen asks for it when it can take what comes."""
+        self._eye.start()
 
     def on_unmount(self) -> None:
         self._eye.close()
@@ -163,13 +168,13 @@ class DashboardApp(App[int]):
         self.night.ignored = message.ignored
         touched = self.night.merge(message.changes)
         for screen in self.screen_stack:
-            if isinstance(screen, BoardScreen):
+            if isinstance(screen, BoardScreen) and screen.ready:
                 screen.night_changed(touched)
 
     def on_store_missing(self, message: StoreMissing) -> None:
         self.store_sentence = message.sentence
         for screen in self.screen_stack:
-            if isinstance(screen, BoardScreen):
+            if isinstance(screen, BoardScreen) and screen.ready:
                 screen.store_missing(message.sentence)
 
     def ask(self, kind: str, said: str, **args: object) -> None:
@@ -186,7 +191,7 @@ class DashboardApp(App[int]):
         self.say(said + waiting)
 
     def say(self, text: str, severity: str = "information") -> None:
-        self.notify(Text(text).plain, severity=severity, timeout=4, markup=False)  # type: ignore[arg-type]
+        self.notify(text, severity=severity, timeout=4, markup=False)  # type: ignore[arg-type]
 
     def action_help(self) -> None:
         self.push_screen(HelpScreen())
@@ -200,7 +205,7 @@ class DashboardApp(App[int]):
         markers = list(Marker)
         self.marker = markers[(markers.index(self.marker) + 1) % len(markers)]
         for screen in self.screen_stack:
-            if isinstance(screen, BoardScreen):
+            if isinstance(screen, BoardScreen) and screen.ready:
                 screen.set_looks()
 
 
@@ -214,6 +219,8 @@ def run_dashboard(
     read_only: bool = False,
 ) -> int:
     """Show the store of `store_folder` until the user quits; the daemon is never touched.
+
+    On a dumb terminal the night comes as lines of plain text; into a pipe its last subs are written once.
 
     Parameters
     ----------
@@ -235,12 +242,21 @@ def run_dashboard(
     def send(kind: str, args: dict[str, object]) -> int:
         return add_request(store_folder, kind, args, time.time())
 
+    def open_reader() -> Reader:
+        return Reader.open(store_folder)
+
+    chosen = settings or Settings()
+    piped = not sys.stdout.isatty()
+    if piped or Console().is_dumb_terminal:
+        teller = Teller(chosen, zone, lambda line: print(line, flush=True))  # noqa: T201
+        return follow(open_reader, teller, once=piped)
     app = DashboardApp(
-        lambda: Reader.open(store_folder),
+        open_reader,
         None if read_only else send,
-        settings or Settings(),
+        chosen,
         zone,
         Marker(marker),
     )
     app.theme = theme or ("nsgd-16" if app.console.color_system == "standard" else "nsgd-dark")
-    return app.run() or 0
+    app.run()
+    return app.return_code or 0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class BoardScreen(Screen[None]):
     """A full screen of the dashboard."""
 
+    ready = False
+    """True once its widgets exist."""
+
     @property
     def board(self) -> DashboardApp:
         return cast("DashboardApp", self.app)

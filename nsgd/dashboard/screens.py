@@ -104,6 +104,8 @@ class NightScreen(BoardScreen):
         self.query_one(SubTable).focus()
         self.set_looks()
         self.store_missing(self.board.store_sentence)
+        self.ready = True
+        self.board.watch_store()
 
     # --- data ------------------------------------------------------------------------------------
 

@@ -107,6 +107,7 @@ class SubScreen(BoardScreen):
         yield Keys()
 
     def on_mount(self) -> None:
+        self.ready = True
         self.set_looks()
         self._load()
 
@@ -115,7 +116,7 @@ class SubScreen(BoardScreen):
 
     def set_looks(self) -> None:
         super().set_looks()
-        if self.is_mounted:
+        if self.ready:
             self._draw()
 
     # --- data ------------------------------------------------------------------------------------

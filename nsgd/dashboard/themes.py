@@ -6,7 +6,7 @@ apart); every colour comes with a glyph and a word, so none is needed to underst
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 
 def _inks(**inks: str) -> dict[str, str]:
@@ -97,7 +97,8 @@ SIXTEEN = Theme(
     surface="ansi_default",
     panel="ansi_default",
     boost="ansi_default",
-    variables=_inks(
+    variables=BUILTIN_THEMES["ansi-dark"].variables
+    | _inks(
         ok="ansi_bright_cyan", bad="ansi_bright_red", line="ansi_blue", err="ansi_blue", level="ansi_bright_black",
         expected="ansi_magenta", cut="ansi_yellow", axis="ansi_bright_black", label="ansi_default",
         cursor="ansi_white", mark="ansi_bright_yellow", alert="ansi_bright_red", on="ansi_black",

@@ -1,0 +1,103 @@
+"""A real dashboard in a real pseudo-terminal, its screen read back through a terminal emulator."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import pyte
+
+CODE = "import sys; from pathlib import Path; from nsgd.dashboard.app import run_dashboard; "
+
+
+class Terminal:
+    """One dashboard on a pty of `columns` x `rows`; all bytes it ever sent are kept."""
+
+    def __init__(
+        self, store: Path, columns: int, rows: int, environment: Mapping[str, str] | None = None, options: str = ""
+    ) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self.screen)
+        self.sent = b""
+        self._master, slave = pty.openpty()
+        self.resize(columns, rows)
+        self.before = termios.tcgetattr(slave)
+        self._slave = slave
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CODE + f"sys.exit(run_dashboard(Path({str(store)!r}){options}))"],
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})},
+        )  # fmt: skip
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.resize(rows, columns)
+        if hasattr(self, "process"):
+            self.process.send_signal(signal.SIGWINCH)
+
+    def read(self, seconds: float) -> None:
+        """Take in what the dashboard sends for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._master], [], [], left)[0]:
+                with contextlib.suppress(OSError):
+                    found = os.read(self._master, 65536)
+                    self.sent += found
+                    self._stream.feed(found)
+
+    def wait_for(self, true: Callable[[str], bool], seconds: float = 15.0) -> str:
+        """The screen as soon as something is true of it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.read(0.05)
+            if true(self.text):
+                return self.text
+        raise AssertionError(f"never came true of this screen:\n{self.text}")
+
+    def press(self, keys: str) -> None:
+        for key in keys:
+            os.write(self._master, key.encode())
+            # A lone escape needs time to be told from the begin of a sequence.
+            self.read(0.7 if key == "\x1b" else 0.15)
+
+    def quit(self) -> int:
+        """Leave whatever is open and quit; returns the exit code."""
+        for _ in range(8):
+            self.press("\x1bq")
+            self.read(0.5)
+            if self.process.poll() is not None:
+                return int(self.process.returncode)
+        raise AssertionError(f"does not quit:\n{self.text}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.screen.display)
+
+    @property
+    def restored(self) -> bool:
+        """True where the terminal's modes are as they were before."""
+        return termios.tcgetattr(self._slave) == self.before
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        os.close(self._master)
+        os.close(self._slave)
