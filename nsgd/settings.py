@@ -62,7 +62,12 @@ class Measure(Section):
         le=4.0,
         description="Stiffness of the gradient surface, 10^s as in NSG: -4 follows every node, 4 is a plane.",
     )
-    workers: int = Field(1, ge=1, le=64, description="Worker processes that measure a backlog.")
+    workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Worker processes that measure a backlog; 0 = one in the daemon, all cores in nsgd measure.",
+    )
 
 
 class Calibration(Section):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,14 @@ from nsgd.cli.places import common_options, load_settings, talk
 from nsgd.errors import BadRequest, FileProblem, UnreadableFrame
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from nsgd.session.store import Store
     from nsgd.settings import Settings
-    from nsgd.walk import Walker
+    from nsgd.walk import Outcome, Walker
+
+LITTLE = 12
+"""So few files are measured before worker processes have started."""
 
 Found = tuple[Path, Path]
 """A file, and the folder that was named on the command line."""
@@ -39,7 +46,7 @@ def measure(paths: tuple[str, ...], out: str) -> None:
     from nsgd.config import zone_of
     from nsgd.export.table import export_csv
     from nsgd.session.store import Store
-    from nsgd.walk import Walker
+    from nsgd.walk import Walker, outcomes
 
     settings = load_settings().settings
     target = Path(out).expanduser().resolve()
@@ -49,19 +56,34 @@ def measure(paths: tuple[str, ...], out: str) -> None:
     store = Store.open(target, time.time())
     with store:
         walker = Walker(store, settings, zone_of(settings))
-        with click.progressbar(found, label="measuring", file=sys.stderr, width=30, show_pos=True) as files:
-            for path, folder in files:
-                take(store, walker, path, folder)
+        with (
+            _workers(settings, len(found)) as executor,
+            click.progressbar(length=len(found), label="measuring", file=sys.stderr, width=30, show_pos=True) as bar,
+        ):
+            for path, folder, outcome in outcomes(walker, found, executor):
+                take(store, walker, (path, folder), outcome)
+                bar.update(1)
+            for path, folder in walker.again():
+                take(store, walker, (path, folder), walker.measure(path))
         walker.settle()
         table = export_csv(store, target, settings, force=True)
         talk(_summary(store))
     click.echo(table)
 
 
-def take(store: Store, walker: Walker, path: Path, folder: Path) -> None:
-    """One file's walk and commit, as the daemon does it; a file that cannot be read is noted."""
+def _workers(settings: Settings, files: int) -> AbstractContextManager[Executor | None]:
+    """Worker processes for many files; none where there is one core to use or little to do."""
+    from nsgd.walk import worker_pool
+
+    workers = settings.measure.workers or os.cpu_count() or 1
+    return worker_pool(workers) if workers > 1 and files > LITTLE else nullcontext()
+
+
+def take(store: Store, walker: Walker, found: Found, outcome: Outcome) -> None:
+    """Commit what came of one file, as the daemon does it; a file that cannot be read is noted."""
+    path, folder = found
     try:
-        commit = walker.walk(path, folder, time.time())
+        commit = walker.take(outcome, folder, time.time())
     except UnreadableFrame as problem:
         store.note_unreadable(str(path), problem.sentence)
         return

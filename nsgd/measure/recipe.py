@@ -109,7 +109,7 @@ def measure_sub(
     Parameters
     ----------
     hints
-        Transforms to try first, e.g. those of the last subs.
+        Transforms to try first; without any, the search starts at no shift.
     calibration
         Names the master frames that were applied.
 
@@ -118,7 +118,14 @@ def measure_sub(
     MeasureFailure
         `no_stars`, `no_match` or `blank`, with numbers.
     """
-    seen = survey(frame, settings, SUB_STARS)
+    return measure_surveyed(frame, survey(frame, settings, SUB_STARS), catalogue, settings, calibration, hints)
+
+
+def measure_surveyed(
+    frame: Frame, seen: Survey, catalogue: Catalogue, settings: Measure, calibration: str = "",
+    hints: Sequence[Transform] = (),
+) -> SubFacts:  # fmt: skip
+    """`measure_sub` of a frame whose survey is made already: a sub may be tried on several catalogues."""
     if not np.isfinite(seen.shape.fwhm_px):
         raise MeasureFailure(
             "no_stars",

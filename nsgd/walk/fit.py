@@ -1,0 +1,162 @@
+"""A whole series related anew from stored facts: solution, reference, every relation. Needs no pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nsgd.measure import scale
+from nsgd.measure.relate import Related, measured_channels, relate
+from nsgd.records import Catalogue, Relation, SeriesRow, SubFacts, SubRow
+from nsgd.session.judge import Verdicts
+from nsgd.session.series import natural_key
+from nsgd.session.store import Reader
+
+MOST_SOLVED = 400
+"""Subs that a joint fit uses at most, evenly spread; the rest are related to its solution."""
+
+
+def values_of(zeros: Sequence[scale.ZeroPoint]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Zero points and their errors, per channel."""
+    return tuple(point.value for point in zeros), tuple(point.err for point in zeros)
+
+
+def moved_relation(
+    relation: Relation, facts: SubFacts, reference: Related, catalogue: Catalogue, smoothness: float
+) -> Relation:
+    """A relation to another reference or with another knob: arithmetic on zero points and nodes."""
+    nothing = np.empty(0)
+    zeros = [
+        scale.ZeroPoint(
+            z, e, relation.stars_used, relation.star_scatter, relation.star_floor, nothing, nothing, nothing
+        )
+        for z, e in zip(relation.zero, relation.zero_err, strict=True)
+    ]
+    moved = relate(facts, zeros, reference, catalogue, smoothness, relation.solution)
+    return replace(moved, pattern=relation.pattern, pattern_rms=relation.pattern_rms, pattern_map=relation.pattern_map)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesFit:
+    """A series' solution fitted to all its subs, its reference, and every relation to both."""
+
+    row: SeriesRow
+    solutions: list[scale.Solution]
+    reference: Related
+    relations: list[tuple[int, Relation]]
+
+
+def fit_series(reader: Reader, series: SeriesRow, catalogue: Catalogue, rows: Sequence[SubRow]) -> SeriesFit:
+    """Fit a series anew from stored facts: the same facts give the same figures, whatever order they came in.
+
+    The fit takes the subs in mid-exposure order (names where times are equal); a reference that nobody chose
+    is the best sub by `best_reference`.
+    """
+    measured = sorted((row for row in rows if row.relation is not None), key=in_night)
+    picked = evenly(measured)
+    facts = {row.sub_id: found for row in picked if (found := reader.facts(row.sub_id)) is not None}
+    fitted = solve(picked, facts)
+    solutions = [solution for solution, _ in fitted]
+    number = series.solution + 1
+    points = {row.sub_id: [zeros[k] for _, zeros in fitted] for k, row in enumerate(picked)}
+
+    def zeros_of(row: SubRow, sub_facts: SubFacts) -> list[scale.ZeroPoint]:
+        if row.sub_id in points:
+            return points[row.sub_id]
+        channels = measured_channels(sub_facts, row.header.egain_e_per_adu)
+        return [scale.zero_point(c, s, joint=True) for c, s in zip(channels, solutions, strict=True)]
+
+    def facts_of(row: SubRow) -> SubFacts:
+        found = facts.get(row.sub_id) or reader.facts(row.sub_id)
+        assert found is not None
+        return found
+
+    reference_row = _reference_row(series, measured, {row.sub_id: points[row.sub_id] for row in picked})
+    reference_facts = facts_of(reference_row)
+    reference = Related(reference_row.sub_id, reference_facts, *values_of(zeros_of(reference_row, reference_facts)))
+    relations = []
+    for row in measured:
+        sub_facts = reference_facts if row is reference_row else facts_of(row)
+        relation = relate(sub_facts, zeros_of(row, sub_facts), reference, catalogue, series.smoothness, number)
+        relations.append((row.sub_id, relation))
+    return SeriesFit(replace(series, reference_id=reference.sub_id, solution=number), solutions, reference, relations)
+
+
+def in_night(row: SubRow) -> tuple[object, ...]:
+    return (row.order_utc_s, natural_key(Path(row.path).name))
+
+
+def evenly(rows: Sequence[SubRow]) -> list[SubRow]:
+    """At most `MOST_SOLVED` rows, evenly spread over the given ones."""
+    if len(rows) <= MOST_SOLVED:
+        return list(rows)
+    return [rows[int(k)] for k in np.unique(np.linspace(0, len(rows) - 1, MOST_SOLVED).astype(int))]
+
+
+def solve(rows: Sequence[SubRow], facts: dict[int, SubFacts]) -> list[tuple[scale.Solution, list[scale.ZeroPoint]]]:
+    """Joint fit of each channel to the given subs."""
+    channels = [measured_channels(facts[row.sub_id], row.header.egain_e_per_adu) for row in rows]
+    return [scale.solve([sub[k] for sub in channels]) for k in range(len(channels[0]))]
+
+
+def _reference_row(series: SeriesRow, rows: Sequence[SubRow], points: dict[int, list[scale.ZeroPoint]]) -> SubRow:
+    """The reference that a person chose, else the sub with the best signal to noise per exposure and good stars."""
+    if series.reference_chosen:
+        for row in rows:
+            if row.sub_id == series.reference_id:
+                return row
+
+    def merit(row: SubRow) -> float:
+        if row.sub_id not in points:
+            return -1.0
+        snr = [p.value / n for p, n in zip(points[row.sub_id], row.noise_adu, strict=True)]
+        roundness = 1.0 - min(row.ellipticity if np.isfinite(row.ellipticity) else 1.0, 0.99)
+        return float(np.mean(snr)) ** 2 * roundness / max(row.fwhm_px, 0.1)
+
+    return max(rows, key=lambda row: (merit(row), -row.order_utc_s))
+
+
+def best_reference(rows: Sequence[SubRow], verdicts: Verdicts) -> int:
+    """The sub that makes the best reference: high weight, round small stars, a small gradient, a clear sky."""
+    best, best_merit = 0, -1.0
+    for row in sorted(rows, key=in_night):
+        if row.relation is None or row.decision == "reject":
+            continue
+        merit = _reference_merit(row, verdicts)
+        if merit > best_merit:
+            best, best_merit = row.sub_id, merit
+    return best
+
+
+def _reference_merit(row: SubRow, verdicts: Verdicts) -> float:
+    verdict = verdicts.of(row.sub_id)
+    roundness = 1.0 - min(row.ellipticity if np.isfinite(row.ellipticity) else 1.0, 0.99)
+    gradient = row.background_rms_adu / max(row.noise_adu[0], 1e-9) if row.noise_adu else 0.0
+    value = verdict.weight_of_best * roundness / max(row.fwhm_px, 0.1) / (1.0 + 0.05 * gradient)
+    return value * min(verdict.transmission_clear, 1.0) ** 2 if np.isfinite(value) else -1.0
+
+
+def reference_reason(row: SubRow, verdicts: Verdicts) -> str:
+    """One sentence on what speaks for a reference."""
+    verdict = verdicts.of(row.sub_id)
+    height = "" if row.header.airmass is None else f", airmass {row.header.airmass:.2f}"
+    return (
+        f"weight {verdict.weight_of_best:.2f} of the best, transmission {verdict.transmission_clear:.2f}, "
+        f"FWHM {row.fwhm_px:.1f} px, ellipticity {row.ellipticity:.2f}{height}"
+    )
+
+
+def final_series(reader: Reader) -> Iterator[tuple[SeriesRow, list[SubRow]]]:
+    """Every series with its subs as an export shows them: fitted anew to all facts, without writing anything."""
+    for series in reader.series():
+        rows = reader.subs(series_id=series.series_id)
+        catalogue = reader.catalogue(series.series_id)
+        if catalogue is None or not any(row.relation is not None for row in rows):
+            yield series, rows
+            continue
+        fit = fit_series(reader, replace(series, solution=0), catalogue, rows)
+        relations = dict(fit.relations)
+        yield fit.row, [replace(row, relation=relations.get(row.sub_id, row.relation)) for row in rows]

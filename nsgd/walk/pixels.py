@@ -1,0 +1,235 @@
+"""File -> facts: everything that needs a sub's pixels, in this process or in a worker.
+
+What comes out follows from the file and the catalogues offered, from nothing else, so that a backlog
+measured on many cores gives the same bytes as one measured sub by sub.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from nsgd.errors import MeasureFailure, NotASub, UnreadableFrame
+from nsgd.frames.preview import make_preview, save_preview
+from nsgd.frames.read import read_frame, read_master
+from nsgd.measure import recipe
+from nsgd.measure.calibrate import Masters, calibrated
+from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, SubFacts
+from nsgd.session.series import series_key
+from nsgd.settings import Calibration, Settings
+
+NEW_SERIES = 0
+STRANGER = -1
+"""Series number of a candidate that is no series yet: a field that one sub has shown so far."""
+RICHER = 1.6
+"""A sub with this many times the catalogue's stars founds a new generation."""
+SPARSE = 150
+"""Only catalogues with fewer stars than this are looked at for growth."""
+LEAST_NEW_GROUND = 0.4
+SAME_FIELD = 0.3
+"""Telescope positions farther apart than this part of the field are different panels."""
+STRANGER_STARS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What measuring a file needs to know; small enough to travel with every file."""
+
+    settings: Settings
+    previews: str
+    """Folder that previews go into, "" for none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A series that a sub may belong to."""
+
+    series_id: int
+    catalogue: Catalogue
+    ra_deg: float | None = None
+    dec_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of one file. Exactly one of `ignored`, `unreadable`, `known`, `failure`, `facts` is set."""
+
+    path: str
+    header: HeaderFacts = field(default_factory=HeaderFacts)
+    content_id: str = ""
+    channels: tuple[str, ...] = ()
+    ignored: str = ""
+    """Kind of a file that is no sub."""
+    unreadable: str = ""
+    may_retry: bool = False
+    known: bool = False
+    failure: Failure | None = None
+    facts: SubFacts | None = None
+    series_id: int = NEW_SERIES
+    catalogue: Catalogue | None = None
+    """The catalogue of the facts where it is a new one: a new series' or a new generation."""
+    stranger: Catalogue | None = None
+    """Of a sub that matches nothing although it shows stars: what a second one like it may match."""
+    offered: tuple[tuple[int, int], ...] = ()
+    """Series and generations that were tried: the facts are stale where these have changed since."""
+    measure_s: float = 0.0
+
+
+Offer = Callable[[str], tuple[Candidate, ...]]
+
+
+def offered(candidates: tuple[Candidate, ...]) -> tuple[tuple[int, int], ...]:
+    """Series and generation of each candidate."""
+    return tuple((candidate.series_id, candidate.catalogue.generation) for candidate in candidates)
+
+
+def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str], bool]) -> Outcome:
+    """Read and measure one file against the series that its header allows.
+
+    Parameters
+    ----------
+    offer
+        Gives the candidates for a series key, likeliest first.
+    known
+        Whether content of this id has been measured already.
+    """
+    began = time.perf_counter()
+    try:
+        frame = _read(path, orders.settings)
+    except NotASub as problem:
+        return Outcome(str(path), ignored=problem.kind)
+    except UnreadableFrame as problem:
+        return Outcome(str(path), unreadable=problem.sentence, may_retry=problem.may_retry)
+    base = Outcome(str(path), frame.header, frame.content_id, frame.channels)
+    if known(frame.content_id):
+        return replace(base, known=True)
+    _keep_preview(frame, orders.previews)
+    candidates = offer(series_key(frame.header))
+    base = replace(base, offered=offered(candidates))
+    try:
+        frame, calibration = _calibrated(frame, orders.settings.calibration)
+        result = _measured(frame, candidates, orders.settings, calibration, base)
+    except MeasureFailure as problem:
+        failure = Failure(problem.kind, problem.sentence, dict(problem.numbers))
+        result = replace(base, failure=failure, series_id=candidates[0].series_id if candidates else NEW_SERIES)
+    return replace(result, measure_s=time.perf_counter() - began)
+
+
+def measure_offered(path: str, orders: Orders, offers: Mapping[str, tuple[Candidate, ...]]) -> Outcome:
+    """`measure_file` for a worker process: the candidates travel with the file."""
+    return measure_file(Path(path), orders, lambda key: offers.get(key, ()), lambda content_id: False)
+
+
+def _read(path: Path, settings: Settings) -> Frame:
+    site = settings.site
+    place = None
+    if site.latitude_deg is not None and site.longitude_deg is not None:
+        place = (site.latitude_deg, site.longitude_deg)
+    return read_frame(path, budget_mb=settings.watch.budget_mb, aliases=settings.filters, site=place)
+
+
+def _keep_preview(frame: Frame, folder: str) -> None:
+    """Write the sub's small picture beside the store; a disk that refuses costs the picture only."""
+    if not folder:
+        return
+    # Previews may be missing at any time; whether the disk can be written is the store's business to tell.
+    with suppress(OSError):
+        save_preview(Path(folder) / f"{frame.content_id}.npz", make_preview(frame))
+
+
+def _measured(
+    frame: Frame, candidates: tuple[Candidate, ...], settings: Settings, calibration: str, base: Outcome
+) -> Outcome:
+    """Facts against the first candidate that matches; a new catalogue where there is none or it is outgrown."""
+    near = [candidate for candidate in candidates if same_field(frame.header, candidate)]
+    if not near:
+        catalogue = recipe.catalogue_from(frame, settings.measure)
+        facts = recipe.measure_sub(frame, catalogue, settings.measure, calibration=calibration)
+        return replace(base, facts=facts, catalogue=catalogue)
+    seen = recipe.survey(frame, settings.measure, recipe.SUB_STARS)
+    problems = []
+    for candidate in near:
+        try:
+            facts = recipe.measure_surveyed(frame, seen, candidate.catalogue, settings.measure, calibration)
+        except MeasureFailure as problem:
+            problems.append(problem)
+            continue
+        if candidate.series_id == STRANGER and not _is_moved_sky(facts, near[0].catalogue):
+            continue
+        return _grown(frame, facts, candidate, settings, replace(base, series_id=candidate.series_id))
+    stranger = _stranger(frame, seen, near, settings)
+    first = problems[0]
+    failure = Failure(first.kind, first.sentence, dict(first.numbers))
+    return replace(base, failure=failure, series_id=near[0].series_id, stranger=stranger)
+
+
+def _grown(frame: Frame, facts: SubFacts, candidate: Candidate, settings: Settings, base: Outcome) -> Outcome:
+    catalogue = candidate.catalogue
+    if not _outgrown(catalogue, facts):
+        return replace(base, facts=facts, catalogue=catalogue if candidate.series_id == STRANGER else None)
+    catalogue = recipe.catalogue_from(frame, settings.measure, catalogue, facts.transform)
+    again = recipe.measure_sub(frame, catalogue, settings.measure, [facts.transform], facts.calibration)
+    return replace(base, facts=again, catalogue=catalogue)
+
+
+def _outgrown(catalogue: Catalogue, facts: SubFacts) -> bool:
+    """Whether a sub shows far more stars than a poor catalogue has, or much ground that it does not cover."""
+    richer = catalogue.stars_detected < SPARSE and facts.stars_detected > RICHER * catalogue.stars_detected + 5
+    covered = float(np.mean(facts.node_fraction > 0)) if len(facts.node_fraction) else 1.0
+    return bool(richer or covered < 1.0 - LEAST_NEW_GROUND)
+
+
+def _stranger(frame: Frame, seen: recipe.Survey, near: list[Candidate], settings: Settings) -> Catalogue | None:
+    """The catalogue of a sub that shows many stars of the right size and matches nothing: perhaps a new field."""
+    enough = len(seen.stars) >= STRANGER_STARS
+    star_like = seen.shape.fwhm_px * seen.plane.step_px > 0.6 * near[0].catalogue.fwhm_px
+    if not (enough and star_like):
+        return None
+    with suppress(MeasureFailure):
+        return recipe.catalogue_from(frame, settings.measure)
+    return None
+
+
+def _is_moved_sky(facts: SubFacts, catalogue: Catalogue) -> bool:
+    """Whether two strangers share a sky: matched beyond doubt, and not by what stays put in the sensor."""
+    shift = max(abs(facts.transform.tx), abs(facts.transform.ty), abs(facts.transform.rotation_deg) * 10.0)
+    star_like = facts.fwhm_px > 0.6 * catalogue.fwhm_px
+    return facts.stars_matched >= 12 and facts.false_match_log10 < -8.0 and star_like and shift > 0.3
+
+
+def same_field(header: HeaderFacts, candidate: Candidate) -> bool:
+    """False where the telescope pointed clearly elsewhere; True where that is not known."""
+    here, there = (header.ra_deg, header.dec_deg), (candidate.ra_deg, candidate.dec_deg)
+    if not header.pixel_size_um or not header.focal_length_mm or None in here or None in there:
+        return True
+    field_deg = np.degrees(
+        1e-3 * header.pixel_size_um * min(header.width_px, header.height_px) / header.focal_length_mm
+    )
+    ra, dec, ra0, dec0 = np.radians(np.array([*here, *there], dtype=np.float64))
+    across = (ra - ra0 + np.pi) % (2 * np.pi) - np.pi
+    return bool(np.degrees(np.hypot(across * np.cos(dec0), dec - dec0)) < max(SAME_FIELD * field_deg, 0.05))
+
+
+def _calibrated(frame: Frame, wanted: Calibration) -> tuple[Frame, str]:
+    """The frame after the master frames of the settings, and their names; unchanged where there are none."""
+    names = tuple(name for name in (wanted.bias, wanted.dark, wanted.flat) if name)
+    if not names or frame.header.calibrated:
+        return frame, ""
+    masters = _masters(wanted, tuple(Path(name).stat().st_mtime_ns for name in names))
+    return calibrated(frame, masters), "+".join(Path(name).name for name in names)
+
+
+@lru_cache(maxsize=2)
+def _masters(wanted: Calibration, written: tuple[int, ...]) -> Masters:
+    """The master frames, read once while the files stay as they are."""
+
+    def load(name: str) -> Frame | None:
+        return read_master(Path(name)) if name else None
+
+    return Masters(load(wanted.bias), load(wanted.dark), load(wanted.flat))
