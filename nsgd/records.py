@@ -392,6 +392,10 @@ class Verdict:
     extinction_mag: float = NAN
     """Expected extinction relative to the clear level's airmass, magnitudes; NaN without airmass."""
     sky_state: SkyState = SkyState.UNKNOWN
+    previous_id: int = 0
+    """The measured sub of the same stream before this one in time, 0 for none."""
+    previous_transmission: float = NAN
+    """Its transmission_clear as judged together with this one: a better clear level moves both."""
 
 
 @dataclass(frozen=True, slots=True)

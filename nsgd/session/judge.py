@@ -210,6 +210,8 @@ class Verdicts:
     """Per stream: clear-sky rate at the reference airmass, in the columns' unit."""
     extinction_k_mag: dict[str, float]
     """Per night: extinction per airmass that was taken out."""
+    previous: Ints
+    """Row of the measured sub of the same stream before each one in time, -1 for none."""
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -220,7 +222,7 @@ class Verdicts:
 
     def row(self, at: int) -> Verdict:
         """Verdict of one row with every reason spelled out."""
-        failed, ok = bool(self.failed[at]), bool(self.ok[at])
+        failed, ok, before = bool(self.failed[at]), bool(self.ok[at]), int(self.previous[at])
         status = SubStatus.FAILED if failed else SubStatus.OK if ok else SubStatus.REJECTED
         return Verdict(
             sub_id=int(self.columns.ints("sub_id")[at]),
@@ -234,6 +236,8 @@ class Verdicts:
             rank=int(self.rank[at]),
             learning=bool(self.learning[at]),
             extinction_mag=float(self.extinction_mag[at]),
+            previous_id=int(self.columns.ints("sub_id")[before]) if before >= 0 else 0,
+            previous_transmission=float(self.transmission_clear[before]) if before >= 0 else NAN,
         )
 
     def _reasons(self, at: int) -> tuple[str, ...]:
@@ -267,7 +271,8 @@ def judge(columns: Columns, series: SeriesRow, limits: Limits) -> Verdicts:
     good = np.isfinite(rate) & ~columns.failed
     extinction_mag, k_of_night = _expected_extinction(columns, np.where(good, rate, NAN), series.filter_name)
     lifted = rate * np.exp(LN_PER_MAG * np.nan_to_num(extinction_mag))
-    levels, learning = _levels(columns, lifted, good)
+    members = _streams_in_time(columns, good)
+    levels, learning = _levels(columns, lifted, members)
     level_of_row = _spread(levels, columns.ints("stream"))
     transmission = rate / level_of_row
     transmission_clear = lifted / level_of_row
@@ -288,6 +293,7 @@ def judge(columns: Columns, series: SeriesRow, limits: Limits) -> Verdicts:
         transmission_channel=channel_rate / level_of_row[:, None],
         clear_level={name: float(levels[code]) for code, name in enumerate(columns.streams)},
         extinction_k_mag={name: float(k_of_night[code]) for code, name in enumerate(columns.nights)},
+        previous=_previous(members, len(rate)),
     )
 
 
@@ -370,18 +376,28 @@ def _densest_near(down: Floats, start: float, half_width: float) -> float:
     return level
 
 
-def _levels(columns: Columns, lifted: Floats, good: Bools) -> tuple[Floats, Bools]:
-    """Clear level of each stream, and whether it is still being learnt."""
-    count = len(columns.streams)
-    levels, learning = np.full(count, NAN), np.ones(count, dtype=np.bool_)
+def _streams_in_time(columns: Columns, good: Bools) -> list[Ints]:
+    """For each stream the rows of its good subs, in time order."""
     order = np.argsort(columns.floats("order_utc_s"), kind="stable")
     order = order[good[order]]
     codes = columns.ints("stream")[order]
-    for code in range(count):
-        members = order[codes == code]
-        if members.size:
-            noise = _noise(lifted[members], columns.floats("rate_err")[members])
-            levels[code], known = clear_level(lifted[members], noise)
+    return [order[codes == code] for code in range(len(columns.streams))]
+
+
+def _previous(members: list[Ints], size: int) -> Ints:
+    previous = np.full(size, -1, dtype=np.int64)
+    for rows in members:
+        previous[rows[1:]] = rows[:-1]
+    return previous
+
+
+def _levels(columns: Columns, lifted: Floats, members: list[Ints]) -> tuple[Floats, Bools]:
+    """Clear level of each stream, and whether it is still being learnt."""
+    levels, learning = np.full(len(members), NAN), np.ones(len(members), dtype=np.bool_)
+    for code, rows in enumerate(members):
+        if rows.size:
+            noise = _noise(lifted[rows], columns.floats("rate_err")[rows])
+            levels[code], known = clear_level(lifted[rows], noise)
             learning[code] = not known
     return levels, learning
 

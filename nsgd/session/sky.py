@@ -39,6 +39,9 @@ class Observation:
     """Of clear sky, expected extinction removed; NaN where the sub failed."""
     transmission_err: float
     learning: bool
+    previous_id: int = 0
+    """The measured sub of the same stream before this one, and its transmission as it is judged now."""
+    previous_transmission: float = NAN
     failure: str = ""
     """Kind of the failure, "" where the sub was measured."""
     rejected: bool = False
@@ -77,6 +80,8 @@ def observe(row: SubRow, verdict: Verdict, site: tuple[float | None, float | Non
         transmission=verdict.transmission_clear,
         transmission_err=verdict.transmission_err,
         learning=verdict.learning,
+        previous_id=verdict.previous_id,
+        previous_transmission=verdict.previous_transmission,
         failure=row.failure.kind if row.failure else "",
         rejected=verdict.status is not SubStatus.OK,
         stars_used=relation.stars_used if relation else 0,
@@ -210,6 +215,12 @@ class Stream:
 
     track: Track = field(default_factory=Track)
     normal: Normal = field(default_factory=Normal)
+    last_id: int = 0
+    last_transmission: float = NAN
+    last_dip: float = NAN
+    """Loss of its last sub, where that sub was not back while a dip was open."""
+    contradicted: int = 0
+    """Dips that other streams ended while this one still looked faint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +319,7 @@ def _at(sky: Sky, seen: Observation) -> Sky:
 
 def _measured(sky: Sky, seen: Observation) -> Sky:
     key = f"{seen.series_id} {seen.stream}"
-    stream = sky.streams.get(key, Stream())
+    sky, stream = _restated(sky, key, seen)
     if _flipped(stream.normal, seen):
         stream = replace(stream, track=stream.track.loosened(0.01))
     error = seen.transmission_err / seen.transmission if math.isfinite(seen.transmission_err) else 0.0
@@ -334,6 +345,24 @@ class _Fresh:
     value: float
     """ln(transmission)"""
     error: float
+
+
+def _restated(sky: Sky, key: str, seen: Observation) -> tuple[Sky, Stream]:
+    """The stream of a sub, in the units that the sub is judged in.
+
+    A clear level or an extinction that is known better by now moves all earlier subs; without this, every lesson of
+    the clear level would look like a dip. The last sub of the stream, judged again, says by how much.
+    """
+    stream = sky.streams.get(key, Stream())
+    now = replace(stream, last_id=seen.sub_id, last_transmission=seen.transmission)
+    if seen.previous_id != stream.last_id or not stream.last_id:
+        return sky, now
+    ratio = seen.previous_transmission / stream.last_transmission
+    if not ratio > 0 or ratio == 1.0:
+        return sky, now
+    by = math.log(ratio)
+    onsets = tuple(onset.shifted(key, by) for onset in sky.onsets)
+    return replace(sky, onsets=onsets), replace(now, track=stream.track.shifted(by))
 
 
 def _flipped(normal: Normal, seen: Observation) -> bool:
@@ -404,7 +433,8 @@ def _in_clear(sky: Sky, key: str, stream: Stream, fresh: _Fresh) -> Sky:
     )
     if sky.state is SkyState.CLEAR:
         sky = replace(sky, cause="", evidence="")
-    return _kept(sky, key, Stream(track.seen(seen.utc_s, fresh.value, fresh.error), normal))
+    track = track.seen(seen.utc_s, fresh.value, fresh.error)
+    return _kept(sky, key, replace(stream, track=track, normal=normal))
 
 
 def _fair(sky: Sky) -> SkyState:
@@ -467,15 +497,27 @@ def _in_dip(sky: Sky, key: str, stream: Stream, found: tuple[Observation, Surpri
         clear_run=sky.dip.clear_run + 1 if back else 0,
         samples=(*sky.dip.samples, sample)[-KEPT_SAMPLES:],
     )
+    stream = replace(stream, last_dip=NAN if back else surprise.dip)
     if dip.clear_run >= CLEAR_SUBS:
-        fresh = replace(sky, dip=None, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
-        return _kept(fresh, key, stream)
+        return _closed(_kept(sky, key, stream))
     if _is_new_normal(dip, seen):
         return _accepted(sky, dip)
     cause = cause_of(dip.samples, dip.from_start, sky.cause)
     return _kept(
         replace(sky, dip=dip, state=_state(cause, seen), cause=cause.name, evidence=cause.evidence), key, stream
     )
+
+
+def _closed(sky: Sky) -> Sky:
+    """The sky is clear again. A stream that twice stayed faint when all others were clear has another clear level."""
+    streams = {}
+    for name, stream in sky.streams.items():
+        if math.isfinite(stream.last_dip):
+            count = stream.contradicted + 1
+            track = stream.track.moved(stream.last_dip) if count >= 2 else stream.track
+            stream = replace(stream, track=track, contradicted=count % 2, last_dip=NAN)
+        streams[name] = stream
+    return replace(sky, dip=None, streams=streams, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
 
 
 def _is_back(dip: Dip, seen: Observation, surprise: Surprise) -> bool:

@@ -95,6 +95,10 @@ class Line:
             var_slope=self.var_slope - gain_slope * self.var_both,
         )
 
+    def shifted(self, by: float) -> Line:
+        """The line in units that changed: a better clear level moves every sub by as much."""
+        return replace(self, base=self.base + by)
+
     def loosened(self, sd: float) -> Line:
         """The line after something that may have moved the level a little (a flip, a long pause)."""
         return replace(self, var_base=min(self.var_base + sd**2, BASE_SD**2))
@@ -146,6 +150,10 @@ class Track:
     def loosened(self, sd: float) -> Track:
         """After something that may have moved the level a little (a flip, a long pause)."""
         return replace(self, lines=(self.lines[0].loosened(sd), self.lines[1].loosened(sd)))
+
+    def shifted(self, by: float) -> Track:
+        """In units that changed."""
+        return replace(self, lines=(self.lines[0].shifted(by), self.lines[1].shifted(by)))
 
     def moved(self, dip: float) -> Track:
         """A steady loss is the new clear level."""
@@ -202,6 +210,10 @@ class Loss:
         weighted = (self.weighted[0] + weight * dips[0], self.weighted[1] + weight * dips[1])
         return Loss(self.lines, self.weight + weight, weighted, self.late_s + weight * utc_s)
 
+    def shifted(self, by: float) -> Loss:
+        """In units that changed; the dips so far stay what they were."""
+        return replace(self, lines=(self.lines[0].shifted(by), self.lines[1].shifted(by)))
+
     def mean(self, choice: int) -> tuple[float, float]:
         """Mean dip against one of the lines and its variance, the line's own included."""
         own = self.lines[choice].at(self.late_s / self.weight).var_base
@@ -221,6 +233,12 @@ class Onset:
         """One more sub of stream `key`; `lines` are the stream's before this sub."""
         loss = self.losses.get(key) or Loss(lines)
         return replace(self, losses={**self.losses, key: loss.added(*found)})
+
+    def shifted(self, key: str, by: float) -> Onset:
+        """With one stream's units changed."""
+        if key not in self.losses:
+            return self
+        return replace(self, losses={**self.losses, key: self.losses[key].shifted(by)})
 
     def z(self, choice: int = 0) -> float:
         """Mean dip of all streams in units of its error: photons, scatter and the line's own."""
