@@ -484,10 +484,10 @@ def _checked(frame: RegisteredFrame, zeros: Sequence[scale.ZeroPoint], settings:
     if frame.facts is None:
         return frame
     stars, needed = min(zero.stars for zero in zeros), settings.measure.min_matched_stars
-    if stars < needed or not all(zero.value > 0 for zero in zeros):
+    if stars < needed:
         problem = MeasureFailure("no_stars", f"{stars} stars measured, {needed} needed", stars=stars)
         return _failed(frame, problem.kind, problem)
-    if max(zero.scatter for zero in zeros) > MISPLACED_SCATTER:
+    if not all(zero.value > 0 and zero.scatter < MISPLACED_SCATTER for zero in zeros):
         problem = MeasureFailure("not_registered", "its stars are not where the other frames have them: register it")
         return _failed(frame, problem.kind, problem)
     return frame
