@@ -170,6 +170,7 @@ def test_a_reader_that_has_seen_enough_ends_it_without_noise(store: Path) -> Non
         ),
         (("limits", "set", "--store", "STORE"), "Name a cut-off to set, such as --transmission 0.6, or --reset."),
         (("replay", "--session", "1999-01-01", "--store", "STORE"), "There is no night 1999-01-01; there are 20"),
+        (("dashboard", "--theme", "pink", "--store", "STORE"), "There is no theme 'pink'; there are nsgd-dark"),
         (("notify", "test"), "No service is set: put one Apprise URL a line into a file of mode 0600"),
         (("notify", "list"), "No service is set"),
     ],

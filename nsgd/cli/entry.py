@@ -13,7 +13,7 @@ from nsgd.cli import decisions, demo, doctor, files, handoff, messages, night, p
 from nsgd.cli.places import common_options, talk
 from nsgd.errors import BadRequest, BadSettings, NsgdError
 
-OK, FAILURE, USAGE, NOT_CLEAR, UNKNOWN, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 3, 4, 78, 130
+OK, FAILURE, USAGE, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 78, 130
 
 EPILOG = """\b
 Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 not clear, 4 sky unknown (is-clear), 78 bad settings, 130 interrupted.

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsgd.cli.decisions import daemon_runs
+from nsgd.cli.decisions import daemon_runs, series_name
 from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, say, store_folder, talk
 from nsgd.errors import BadRequest, StoreUnusable
 
 if TYPE_CHECKING:
     from nsgd.dashboard.night import Night
 
-NOT_CLEAR, UNKNOWN = 3, 4
+CLEAR, NOT_CLEAR, UNKNOWN = 0, 3, 4
+"""Exit codes of `nsgd is-clear`."""
 
 
 @click.command()
@@ -53,7 +54,10 @@ def dashboard(graph: str, theme: str, read_only: bool) -> int:
     """
     from nsgd.config import zone_of
     from nsgd.dashboard.app import run_dashboard
+    from nsgd.dashboard.themes import THEMES
 
+    if theme and theme not in (known := [one.name for one in THEMES]):
+        raise BadRequest(f"There is no theme {theme!r}; there are {', '.join(known)}.")
     settings = load_settings().settings
     return run_dashboard(
         store_folder(),
@@ -116,13 +120,12 @@ def is_clear(quiet: bool) -> int:
         say(facts["sentence"])
     if facts["note"] or facts["sky"] in ("learning", "no data", "unknown", "no subs yet"):
         return UNKNOWN
-    return 0 if facts["sky"] == "clear" else NOT_CLEAR
+    return CLEAR if facts["sky"] == "clear" else NOT_CLEAR
 
 
 def _status(now_utc_s: float) -> dict[str, Any]:
     """Everything `nsgd status` says, as plain values; None where a figure is missing."""
     from nsgd.dashboard.headline import headline, say
-    from nsgd.dashboard.inert import inert
     from nsgd.dashboard.night import Night
 
     with open_reader() as reader:
@@ -137,7 +140,7 @@ def _status(now_utc_s: float) -> dict[str, Any]:
         "note": line.note.lower(),
         "transmission": _number(line.transmission),
         "last_sub_age_s": _number(line.age_s),
-        "last_sub": inert(newest.path, 400) if newest else None,
+        "last_sub": newest.path if newest else None,
         "sentence": say(line, 200, plain=True),
         "daemon": {
             "running": running,
@@ -151,25 +154,23 @@ def _status(now_utc_s: float) -> dict[str, Any]:
         },
         "series": [_series_facts(night, series_id) for series_id in night.series],
         "ignored": ignored,
-        "unreadable": [{"path": inert(item.path, 400), "sentence": inert(item.sentence, 400)} for item in unreadable],
+        "unreadable": [{"path": item.path, "sentence": item.sentence} for item in unreadable],
         "store": str(reader.folder),
     }
 
 
 def _series_facts(night: Night, series_id: int) -> dict[str, Any]:
-    from nsgd.dashboard.inert import inert
-
     view = night.view(series_id, "")
     assert view is not None, "the series is known"
     kept = view.kept()
     reference = night.subs.get(view.series.reference_id)
     return {
-        "name": inert(f"{view.series.object_name or 'unnamed'} {view.series.filter_name}", 80),
+        "name": series_name(view.series),
         "subs": kept.subs,
         "kept": kept.kept,
         "taken_h": kept.taken_s / 3600.0,
         "effective_h": kept.effective_s / 3600.0,
-        "reference": inert(reference.path, 400) if reference else None,
+        "reference": reference.path if reference else None,
         "nights": list(view.sessions),
     }
 
