@@ -214,6 +214,11 @@ class Daemon:
                 self._reload(reload)
             self.turn()
 
+    @property
+    def waiting(self) -> int:
+        """Settled files that were not taken yet."""
+        return len(self._backlog)
+
     def turn(self) -> None:
         """One round: what the clock asks for, then at most one file."""
         now_s = self._clock.steady_s()
@@ -270,7 +275,7 @@ class Daemon:
         except OSError:
             return  # gone or unreachable again: the watcher hands it over when it is back
         stamp = (status.st_size, status.st_mtime_ns)
-        if self.store.seen(path, *stamp):
+        if self.store.seen(path, *stamp) and not self._walker.wants(file.path):
             self.store.returned(path)
             return
         if path == self._left_out:
@@ -285,6 +290,8 @@ class Daemon:
             self.store.stamp(path, *stamp)
         else:
             self._commit(commit, stamp)
+            # a field that has just become a series takes in the sub that showed it first
+            self._backlog.add(Settled(path, folder, file.written_utc_s) for path, folder in self._walker.again())
 
     def _note_unreadable(self, file: Settled, problem: UnreadableFrame, stamp: tuple[int, int]) -> None:
         log.warning("%s: %s", file.path, problem.sentence)
@@ -416,7 +423,7 @@ class Daemon:
                 FolderStatus(str(folder.folder), folder.mode if folder.present else "missing", folder.reason)
                 for folder in folders
             ),
-            pending=len(self._backlog) + sum(folder.pending for folder in folders),
+            pending=self.waiting + sum(folder.pending for folder in folders),
             sky=report(self._alarm, self._clock.utc_s()),
             unsaved=self.store.unsaved,
             message=self.store.save_problem or self._message,
