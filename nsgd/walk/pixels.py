@@ -126,6 +126,19 @@ def measure_offered(path: str, orders: Orders, offers: Mapping[str, tuple[Candid
     return measure_file(Path(path), orders, lambda key: offers.get(key, ()), lambda content_id: False)
 
 
+def read_as_measured(path: Path, settings: Settings) -> tuple[Frame, str]:
+    """A sub's pixels as they are measured, and the names of the master frames that were applied to them.
+
+    Raises
+    ------
+    UnreadableFrame, NotASub
+        As `read_frame`.
+    MeasureFailure
+        The master frames do not fit the sub.
+    """
+    return _calibrated(_read(path, settings), settings.calibration)
+
+
 def _read(path: Path, settings: Settings) -> Frame:
     site = settings.site
     place = None
