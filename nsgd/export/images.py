@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
-from nsgd.errors import ExportProblem, FileProblem
+from nsgd.errors import ExportProblem, FileProblem, MeasureFailure
 from nsgd.export.files import open_folder, place, write_bytes, writing
 from nsgd.export.integration import Input, Integration, javascript
 from nsgd.export.judged import Judged, judged
@@ -29,13 +29,13 @@ from nsgd.export.siril import full_path, stack_names
 from nsgd.export.table import utc_text
 from nsgd.export.text import plain_name
 from nsgd.export.xnml import Xnml, to_bytes
-from nsgd.frames.read import read_frame
 from nsgd.measure.gradient import Surface
 from nsgd.measure.recipe import inverse
 from nsgd.measure.relate import Related, gradient_surfaces
 from nsgd.records import Catalogue, Floats, Floats32, Frame, Plane, SeriesRow, SubRow
 from nsgd.session.store import Reader
 from nsgd.settings import Settings
+from nsgd.walk.pixels import read_as_measured
 
 STRIP_ROWS: Final = 256
 """Rows that are resampled at a time."""
@@ -106,7 +106,7 @@ def export_images(
             name = f"{target.name}/{plain_name(Path(row.path).stem) or 'sub'}_{row.sub_id}.fits"
             try:
                 _write_sub(place(out, name), _job(reader, target, row, settings), force)
-            except FileProblem as problem:
+            except (FileProblem, MeasureFailure) as problem:
                 warnings.append(f"{Path(row.path).name}: {problem.sentence}")
                 continue
             written.append((row, place(out, name)))
@@ -171,7 +171,12 @@ def _job(reader: Reader, target: Target, row: SubRow, settings: Settings) -> _Jo
     surfaces = [surface for surface in found if surface is not None]
     if len(surfaces) < len(found):
         raise ExportProblem(f"{Path(row.path).name} has too little sky in common with the reference.")
-    frame = read_frame(full_path(row), budget_mb=settings.watch.budget_mb, aliases=settings.filters)
+    frame, calibration = read_as_measured(full_path(row), settings)
+    if calibration != facts.calibration:
+        raise ExportProblem(
+            f"{Path(row.path).name} was measured with other master frames ({facts.calibration or 'none'}) than "
+            f"[calibration] names now ({calibration or 'none'}): measure again, or set them as they were."
+        )
     return _Job(row, target, frame, surfaces)
 
 
