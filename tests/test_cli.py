@@ -330,6 +330,51 @@ def test_a_decision_is_a_durable_request(nsgd: Nsgd, store: Path, arguments: tup
         assert [request.kind for request in reader.requests()] == [kind]
 
 
+@pytest.fixture(scope="module")
+def tangled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which two fields share file names, and every filter is a series of its own."""
+    folder, out = tmp_path_factory.mktemp("tangled"), tmp_path_factory.mktemp("tangled_out")
+    for name, script, seed in (("a", "filters", 1), ("b", "filters", 2)):
+        simulate.write_night(simulate.night(script, seed, subs=4, width_px=300, height_px=200), folder / name)
+    assert run_command(["measure", str(folder), "--out", str(out)]) == 0
+    return out
+
+
+def test_a_name_that_several_subs_have_asks_for_the_path(nsgd: Nsgd, tangled: Path) -> None:
+    said = nsgd("reject", a_name(tangled), "--store", tangled)
+    assert said.code == 2
+    assert said.err.startswith(f"nsgd: 2 subs are called {a_name(tangled)}; give the path of one: /")
+
+
+def test_a_sub_that_could_not_be_measured_cannot_be_the_reference(nsgd: Nsgd, tangled: Path) -> None:
+    with Reader.open(tangled) as reader:
+        failed = next(row for row in reader.subs() if row.failure is not None)
+    said = nsgd("reference", "set", Path(failed.folder) / failed.path, "--store", tangled)
+    assert said.code == 2
+    assert "could not be measured (" in said.err
+    assert "and cannot be the reference." in said.err
+
+
+def test_several_series_ask_which_one(nsgd: Nsgd, tangled: Path, tmp_path: Path) -> None:
+    said = nsgd("limits", "set", "--weight", "0.3", "--store", tangled)
+    assert said.code == 2
+    assert 'Several series fit ""; name one with --series: 1 = Sim filters ' in said.err
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "nsgd.db").write_bytes((tangled / "nsgd.db").read_bytes())
+    assert nsgd("limits", "set", "--series", "r", "--weight", "0.3", "--store", store).code == 0
+
+
+def test_an_empty_store_says_so(nsgd: Nsgd, tmp_path: Path) -> None:
+    Store.open(tmp_path / "store", time.time()).close()
+    said = nsgd("replay", "--store", tmp_path / "store")
+    assert (said.code, said.err) == (2, "nsgd: The store holds no sub yet; there is no night to replay.\n")
+    for arguments in (("limits", "set", "--weight", "0.3"), ("reference", "auto")):
+        said = nsgd(*arguments, "--store", tmp_path / "store")
+        assert said.code == 2
+        assert said.err == "nsgd: No series is known yet: the first sub that can be measured makes one.\n"
+
+
 # ------------------------------------------------------------------------------------------- settings
 
 

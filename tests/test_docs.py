@@ -83,6 +83,13 @@ def test_links_in_the_readme_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_every_benchmark_that_the_readme_names_exists() -> None:
+    named = re.findall(r"python -m (tests\.benchmarks\.[\w.]+)", README)
+    assert named
+    for module in named:
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), module
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     command = re.search(r"<!-- test command -->\n```sh\n(.*?)\n```", README)
     assert command

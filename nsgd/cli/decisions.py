@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 series_option = click.option("--series", "series_text", metavar="TEXT", help="Its number, filter, object or key.")
 
+NO_SERIES = "No series is known yet: the first sub that can be measured makes one."
 WAIT_S = 5.0
 """How long a command waits to see its request applied."""
 
@@ -30,7 +31,7 @@ def find_series(reader: Reader, text: str | None) -> SeriesRow:
     """
     everything = reader.series()
     if not everything:
-        raise BadRequest("No series is known yet: the first sub that can be measured makes one.")
+        raise BadRequest(NO_SERIES)
     wanted = (text or "").casefold()
     exact = [one for one in everything if wanted in (str(one.series_id), one.filter_name.casefold(), one.key)]
     part = [one for one in everything if wanted in f"{one.object_name} {one.filter_name} {one.key}".casefold()]
@@ -150,6 +151,8 @@ def reference_auto(series_text: str | None) -> None:
     """
     with open_reader() as reader:
         chosen = [find_series(reader, series_text)] if series_text else reader.series()
+    if not chosen:
+        raise BadRequest(NO_SERIES)
     for series in chosen:
         args = {"sub_id": "auto", "series_id": series.series_id}
         ask("reference", args, f"nsgd chooses the reference of {series_name(series)}.")
