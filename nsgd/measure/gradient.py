@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.records import Floats
 
 MIN_NODES = 6
+GRID = (25, 33)
+"""Rows and columns on which a surface's figures are taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,17 +62,20 @@ def _kernel(squared: Floats) -> Floats:
 
 
 @lru_cache(maxsize=8)
-def _smoother(nodes: bytes, weights: bytes, smoothing: float) -> Floats:
-    """(n + 3, n) matrix that turns node values into spline coefficients."""
-    points = np.frombuffer(nodes, dtype=np.float64).reshape(2, -1)
-    x, y = points
+def _inverse(nodes: bytes, smoothing: float) -> Floats:
+    """(n + 3, n + 3) inverse of the spline's system for nodes of equal weight."""
+    x, y = np.frombuffer(nodes, dtype=np.float64).reshape(2, -1)
+    return np.asarray(np.linalg.inv(_system(x, y, np.full(x.size, smoothing))))
+
+
+def _system(x: Floats, y: Floats, diagonal: Floats) -> Floats:
     n = x.size
     system = np.zeros((n + 3, n + 3))
     system[:n, :n] = _kernel((x[:, None] - x) ** 2 + (y[:, None] - y) ** 2)
-    system[np.arange(n), np.arange(n)] += smoothing / np.frombuffer(weights, dtype=np.float64)
+    system[np.arange(n), np.arange(n)] += diagonal
     system[:n, n:] = np.column_stack((np.ones(n), x, y))
     system[n:, :n] = system[:n, n:].T
-    return np.asarray(np.linalg.solve(system, np.eye(n + 3, n)))
+    return system
 
 
 def fit_surface(
@@ -91,22 +97,44 @@ def fit_surface(
     Returns
     -------
     Surface or None
-        None where fewer than six nodes are left.
+        None where fewer than six nodes are left, or where they lie on a line.
     """
     centre_x, centre_y = (size_px[0] - 1) / 2, (size_px[1] - 1) / 2
     radius = float(np.hypot(centre_x, centre_y))
+    u, v = (x_px - centre_x) / radius, (y_px - centre_y) / radius
     use = np.isfinite(z) & (weights > 0)
-    if int(use.sum()) < MIN_NODES:
+    if int(use.sum()) < MIN_NODES or _on_a_line(u[use], v[use]):
         return None
-    u = (x_px[use] - centre_x) / radius
-    v = (y_px[use] - centre_y) / radius
-    values, weight = np.asarray(z[use], dtype=np.float64), np.asarray(weights[use], dtype=np.float64)
+    values, weight = np.asarray(z, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     if smoothness >= 4.0:
-        bend, plane = np.empty(0), _plane(u, v, values, weight)
+        plane = _plane(u[use], v[use], values[use], weight[use])
+        return Surface(u[use], v[use], np.empty(0), plane, centre_x, centre_y, radius)
+    smoothing = 10.0**smoothness
+    if np.ptp(weight[use]) == 0.0:
+        coefficients = _left_out(u, v, values, use, smoothing / float(weight[use][0]))
     else:
-        coefficients = _smoother(np.stack((u, v)).tobytes(), weight.tobytes(), 10.0**smoothness) @ values
-        bend, plane = coefficients[:-3], coefficients[-3:]
-    return Surface(u, v, bend, plane, centre_x, centre_y, radius)
+        u, v = u[use], v[use]
+        right = np.concatenate((values[use], np.zeros(3)))
+        coefficients = np.asarray(np.linalg.solve(_system(u, v, smoothing / weight[use]), right), dtype=np.float64)
+    return Surface(u, v, coefficients[:-3], coefficients[-3:], centre_x, centre_y, radius)
+
+
+def _left_out(u: Floats, v: Floats, z: Floats, use: NDArray[np.bool_], smoothing: float) -> Floats:
+    """Coefficients with some nodes left out, from the factorisation that all subs share.
+
+    A node of infinite smoothing is a node that is not there: Woodbury's formula in that limit.
+    """
+    inverse = _inverse(np.stack((u, v)).tobytes(), smoothing)
+    coefficients = inverse[:, :-3] @ np.where(use, z, 0.0)
+    out = np.flatnonzero(~use)
+    if out.size:
+        coefficients -= inverse[:, out] @ np.linalg.solve(inverse[np.ix_(out, out)], coefficients[out])
+        coefficients[out] = 0.0
+    return np.asarray(coefficients, dtype=np.float64)
+
+
+def _on_a_line(u: Floats, v: Floats) -> bool:
+    return bool(np.linalg.matrix_rank(np.column_stack((np.ones_like(u), u, v)), tol=1e-6) < 3)
 
 
 def _plane(u: Floats, v: Floats, z: Floats, weight: Floats) -> Floats:
@@ -133,17 +161,30 @@ def figures(surface: Surface | None, width_px: int, height_px: int) -> GradientF
     nan = float("nan")
     if surface is None:
         return GradientFigures(nan, nan, nan, (nan, nan))
-    z = surface.grid(width_px, height_px, 33, 25)
-    across = np.linspace(-0.5, 0.5, 33)
-    down = np.linspace(-0.5, 0.5, 25)
+    nodes = np.stack((surface.x, surface.y)).tobytes() if surface.bend.size else b""
+    place = (surface.centre_x_px, surface.centre_y_px, surface.radius_px)
+    values = _looks(nodes, place, (width_px, height_px)) @ np.concatenate((surface.bend, surface.plane))
+    z, corner = values[:-4].reshape(GRID), values[-4:]
+    down, across = (np.linspace(-0.5, 0.5, n) for n in GRID)
     centred = z - z.mean()
-    x_adu = float((centred * across).sum() / (25 * (across**2).sum()))
-    y_adu = float((centred * down[:, None]).sum() / (33 * (down**2).sum()))
-    inset = 0.15 * height_px
-    right, bottom = width_px - 1 - inset, height_px - 1 - inset
-    corner = surface.at(np.array([inset, right, inset, right]), np.array([inset, inset, bottom, bottom]))
+    x_adu = float((centred * across).sum() / (GRID[0] * (across**2).sum()))
+    y_adu = float((centred * down[:, None]).sum() / (GRID[1] * (down**2).sum()))
     diagonals = (float(corner[3] - corner[0]), float(corner[1] - corner[2]))
     return GradientFigures(x_adu, y_adu, float(np.sqrt((centred**2).mean())), diagonals)
+
+
+@lru_cache(maxsize=8)
+def _looks(nodes: bytes, place: tuple[float, float, float], size_px: tuple[int, int]) -> Floats:
+    """(points, n + 3) matrix from spline coefficients to values on a grid and in NSG's four corner boxes."""
+    x, y = np.meshgrid(np.linspace(0, size_px[0] - 1, GRID[1]), np.linspace(0, size_px[1] - 1, GRID[0]))
+    inset = 0.15 * size_px[1]
+    right, bottom = size_px[0] - 1 - inset, size_px[1] - 1 - inset
+    all_x = np.append(x.ravel(), [inset, right, inset, right])
+    all_y = np.append(y.ravel(), [inset, inset, bottom, bottom])
+    u, v = (all_x - place[0]) / place[2], (all_y - place[1]) / place[2]
+    node_u, node_v = np.frombuffer(nodes, dtype=np.float64).reshape(2, -1)
+    kernel = _kernel((u[:, None] - node_u) ** 2 + (v[:, None] - node_v) ** 2)
+    return np.column_stack((kernel, np.ones_like(u), u, v))
 
 
 def node_difference(sub: Floats, reference: Floats, scale: float) -> Floats:

@@ -35,6 +35,13 @@ def measured_channels(facts: SubFacts, egain_e_per_adu: float | None) -> list[sc
     ]
 
 
+def detector_places(facts: SubFacts, catalogue: Catalogue) -> tuple[Floats, Floats]:
+    """(n,) positions of the catalogue's stars in this sub's detector, -1..1 across the frame."""
+    n = len(facts.flux)
+    x, y = facts.transform.apply(catalogue.x[:n], catalogue.y[:n])
+    return 2.0 * x / (catalogue.width_px - 1) - 1.0, 2.0 * y / (catalogue.height_px - 1) - 1.0
+
+
 def relate(
     facts: SubFacts,
     zeros: Sequence[scale.ZeroPoint],
@@ -86,13 +93,12 @@ def _mean(values: Sequence[float]) -> float:
 
 def field_pattern(facts: SubFacts, zeros: Sequence[scale.ZeroPoint], catalogue: Catalogue) -> scale.Pattern:
     """Star ratios over the frame, channels averaged with their weights."""
-    n = len(zeros[0].residual)
-    x, y = facts.transform.apply(catalogue.x[:n], catalogue.y[:n])
-    u, v = 2.0 * x / catalogue.width_px - 1.0, 2.0 * y / catalogue.height_px - 1.0
-    information = np.stack([np.nan_to_num(1.0 / point.sigma**2) for point in zeros])
+    n = min(len(zeros[0].residual), len(facts.flux))
+    u, v = (places[:n] for places in detector_places(facts, catalogue))
+    information = np.stack([np.nan_to_num(1.0 / point.sigma[:n] ** 2) for point in zeros])
     total = information.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        residual = np.nansum(information * np.stack([np.nan_to_num(p.residual) for p in zeros]), axis=0) / total
+        residual = np.nansum(information * np.stack([np.nan_to_num(p.residual[:n]) for p in zeros]), axis=0) / total
         return scale.field_pattern(residual, 1.0 / np.sqrt(total), u, v)
 
 
@@ -119,8 +125,8 @@ def _column(facts: SubFacts, channel: int, count: int) -> Floats:
 
 
 def _node_weight(fraction: Floats) -> Floats:
-    """Weights in steps of a quarter, so that subs of one series share the spline's factorisation."""
-    return np.asarray(np.ceil(fraction * 4.0) / 4.0)
+    """1 for nodes of which half or more is measured, else 0: subs of a series then share the spline's factorisation."""
+    return np.asarray(fraction >= 0.5, dtype=np.float64)
 
 
 def gradient_figures(

@@ -241,17 +241,17 @@ def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[Zer
         The gauge is the first sub that has usable stars: its zero point stays near 1.
     """
     n = max((sub.flux.size for sub in subs), default=0)
-    padded = [_padded(sub, n) for sub in subs]
+    whole = [padded(sub, n) for sub in subs]
     solution = empty_solution(n)
-    for sub in padded:
+    for sub in whole:
         if not (solution.weight > 0).any():
             solution = first_solution(sub)
             continue
         solution = learn(solution, sub, zero_point(sub, solution))
-    zeros = [zero_point(sub, solution, joint=True) for sub in padded]
+    zeros = [zero_point(sub, solution, joint=True) for sub in whole]
     for _ in range(rounds - 1):
-        relearnt = _relearn(solution, padded, zeros)
-        zeros = [zero_point(sub, relearnt, joint=True) for sub in padded]
+        relearnt = _relearn(solution, whole, zeros)
+        zeros = [zero_point(sub, relearnt, joint=True) for sub in whole]
         solution = relearnt
     return solution, zeros
 
@@ -273,7 +273,8 @@ def _relearn(old: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint]
     )
 
 
-def _padded(sub: Measured, n: int) -> Measured:
+def padded(sub: Measured, n: int) -> Measured:
+    """A sub measured with an earlier catalogue, with room for the n stars of a later one."""
     extra = n - sub.flux.size
     if extra == 0:
         return sub

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nsgd.measure import scale
-from nsgd.measure.relate import Related, measured_channels, relate
-from nsgd.records import Catalogue, Relation, SeriesRow, SubFacts, SubRow
+from nsgd.measure import scale, throughput
+from nsgd.measure.relate import Related, detector_places, measured_channels, relate
+from nsgd.records import Catalogue, Floats, Relation, SeriesRow, SubFacts, SubRow
 from nsgd.session.judge import Verdicts
 from nsgd.session.series import natural_key
 from nsgd.session.store import Reader
 
 MOST_SOLVED = 400
 """Subs that a joint fit uses at most, evenly spread; the rest are related to its solution."""
+PATTERN_SUBS = 60
+"""Subs that teach the throughput pattern at most."""
 
 
 def values_of(zeros: Sequence[scale.ZeroPoint]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -40,11 +42,20 @@ def moved_relation(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Joint:
+    """One channel fitted jointly: the solution, the zero points of the subs fitted, the throughput pattern."""
+
+    solution: scale.Solution
+    zeros: list[scale.ZeroPoint]
+    pattern: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SeriesFit:
-    """A series' solution fitted to all its subs, its reference, and every relation to both."""
+    """A series fitted to all its subs: channels, reference, and every relation to both."""
 
     row: SeriesRow
-    solutions: list[scale.Solution]
+    channels: list[Joint]
     reference: Related
     relations: list[tuple[int, Relation]]
 
@@ -53,28 +64,25 @@ def fit_series(reader: Reader, series: SeriesRow, catalogue: Catalogue, rows: Se
     """Fit a series anew from stored facts: the same facts give the same figures, whatever order they came in.
 
     The fit takes the subs in mid-exposure order (names where times are equal); a reference that nobody chose
-    is the best sub by `best_reference`.
+    is the best sub of `_reference_row`.
     """
     measured = sorted((row for row in rows if row.relation is not None), key=in_night)
     picked = evenly(measured)
     facts = {row.sub_id: found for row in picked if (found := reader.facts(row.sub_id)) is not None}
-    fitted = solve(picked, facts)
-    solutions = [solution for solution, _ in fitted]
+    channels = solve(picked, facts, catalogue)
     number = series.solution + 1
-    points = {row.sub_id: [zeros[k] for _, zeros in fitted] for k, row in enumerate(picked)}
+    points = {row.sub_id: [channel.zeros[k] for channel in channels] for k, row in enumerate(picked)}
 
     def zeros_of(row: SubRow, sub_facts: SubFacts) -> list[scale.ZeroPoint]:
-        if row.sub_id in points:
-            return points[row.sub_id]
-        channels = measured_channels(sub_facts, row.header.egain_e_per_adu)
-        return [scale.zero_point(c, s, joint=True) for c, s in zip(channels, solutions, strict=True)]
+        found = points.get(row.sub_id)
+        return found or zero_points(sub_facts, row.header.egain_e_per_adu, catalogue, channels, joint=True)
 
     def facts_of(row: SubRow) -> SubFacts:
         found = facts.get(row.sub_id) or reader.facts(row.sub_id)
         assert found is not None
         return found
 
-    reference_row = _reference_row(series, measured, {row.sub_id: points[row.sub_id] for row in picked})
+    reference_row = _reference_row(series, measured, points)
     reference_facts = facts_of(reference_row)
     reference = Related(reference_row.sub_id, reference_facts, *values_of(zeros_of(reference_row, reference_facts)))
     relations = []
@@ -82,7 +90,29 @@ def fit_series(reader: Reader, series: SeriesRow, catalogue: Catalogue, rows: Se
         sub_facts = reference_facts if row is reference_row else facts_of(row)
         relation = relate(sub_facts, zeros_of(row, sub_facts), reference, catalogue, series.smoothness, number)
         relations.append((row.sub_id, relation))
-    return SeriesFit(replace(series, reference_id=reference.sub_id, solution=number), solutions, reference, relations)
+    return SeriesFit(replace(series, reference_id=reference.sub_id, solution=number), channels, reference, relations)
+
+
+def zero_points(
+    facts: SubFacts, egain_e_per_adu: float | None, catalogue: Catalogue, channels: Sequence[Joint], *, joint: bool
+) -> list[scale.ZeroPoint]:
+    """Zero point of a sub in each channel, its throughput pattern taken out."""
+    n = len(facts.flux)
+    return [
+        scale.zero_point(scale.padded(flat, channel.solution.total.size), channel.solution.grown(n), joint=joint)
+        for flat, channel in zip(flat_channels(facts, egain_e_per_adu, catalogue, channels), channels, strict=True)
+    ]
+
+
+def flat_channels(
+    facts: SubFacts, egain_e_per_adu: float | None, catalogue: Catalogue, channels: Sequence[Joint]
+) -> list[scale.Measured]:
+    """Each channel's star fluxes with the throughput pattern taken out."""
+    u, v = detector_places(facts, catalogue)
+    return [
+        throughput.without_pattern(measured, channel.pattern, u, v)
+        for measured, channel in zip(measured_channels(facts, egain_e_per_adu), channels, strict=True)
+    ]
 
 
 def in_night(row: SubRow) -> tuple[object, ...]:
@@ -96,10 +126,23 @@ def evenly(rows: Sequence[SubRow]) -> list[SubRow]:
     return [rows[int(k)] for k in np.unique(np.linspace(0, len(rows) - 1, MOST_SOLVED).astype(int))]
 
 
-def solve(rows: Sequence[SubRow], facts: dict[int, SubFacts]) -> list[tuple[scale.Solution, list[scale.ZeroPoint]]]:
-    """Joint fit of each channel to the given subs."""
+def solve(rows: Sequence[SubRow], facts: dict[int, SubFacts], catalogue: Catalogue) -> list[Joint]:
+    """Joint fit of each channel to the given subs; stars that move over the detector show its throughput as well."""
     channels = [measured_channels(facts[row.sub_id], row.header.egain_e_per_adu) for row in rows]
-    return [scale.solve([sub[k] for sub in channels]) for k in range(len(channels[0]))]
+    places = [detector_places(facts[row.sub_id], catalogue) for row in rows]
+    return [_solve_channel([sub[k] for sub in channels], places) for k in range(len(channels[0]))]
+
+
+def _solve_channel(subs: list[scale.Measured], places: list[tuple[Floats, Floats]]) -> Joint:
+    solution, zeros = scale.solve(subs)
+    few = [int(k) for k in np.unique(np.linspace(0, len(subs) - 1, PATTERN_SUBS).astype(int))]
+    pattern = throughput.learn_pattern(
+        [zeros[k] for k in few], [places[k][0] for k in few], [places[k][1] for k in few]
+    )
+    if pattern.size:
+        flat = [throughput.without_pattern(sub, pattern, u, v) for sub, (u, v) in zip(subs, places, strict=True)]
+        solution, zeros = scale.solve(flat)
+    return Joint(solution, zeros, pattern)
 
 
 def _reference_row(series: SeriesRow, rows: Sequence[SubRow], points: dict[int, list[scale.ZeroPoint]]) -> SubRow:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
 
+import numpy as np
+
 from nsgd.errors import BadRequest, MeasureFailure, UnreadableFrame
 from nsgd.frames.preview import trim_previews
 from nsgd.measure import scale
@@ -50,7 +52,7 @@ class SeriesMemory:
 
     row: SeriesRow
     catalogue: Catalogue | None = None
-    solutions: list[scale.Solution] = field(default_factory=list)
+    channels: list[fit.Joint] = field(default_factory=list)
     reference: Related | None = None
     columns: Columns = field(default_factory=Columns)
     measured: int = 0
@@ -213,12 +215,9 @@ class Walker:
             self._again[str(stranger.path)] = stranger.folder
 
     def _relate(self, memory: SeriesMemory, catalogue: Catalogue, facts: SubFacts, row: SubRow) -> Relation:
-        channels = measured_channels(facts, row.header.egain_e_per_adu)
-        if not memory.solutions:
-            solutions = [scale.first_solution(channel) for channel in channels]
-        else:
-            solutions = [solution.grown(len(facts.flux)) for solution in memory.solutions]
-        zeros = [scale.zero_point(c, s, joint=not memory.solutions) for c, s in zip(channels, solutions, strict=True)]
+        egain = row.header.egain_e_per_adu
+        channels = memory.channels or _first_channels(facts, egain)
+        zeros = fit.zero_points(facts, egain, catalogue, channels, joint=not memory.channels)
         if not all(point.value > 0 and point.err > 0 for point in zeros):
             raise MeasureFailure("no_flux", "the matched stars hold no measurable light", stars=facts.stars_matched)
         reference = memory.reference or Related(row.sub_id, facts, *fit.values_of(zeros))
@@ -248,23 +247,25 @@ class Walker:
             self._refit(memory)
 
     def _learn(self, memory: SeriesMemory, facts: SubFacts, row: SubRow) -> None:
-        channels = measured_channels(facts, row.header.egain_e_per_adu)
-        if not memory.solutions:
-            memory.solutions = [scale.first_solution(channel) for channel in channels]
-            zeros = [scale.zero_point(c, s, joint=True) for c, s in zip(channels, memory.solutions, strict=True)]
+        assert memory.catalogue is not None
+        egain = row.header.egain_e_per_adu
+        if not memory.channels:
+            memory.channels = _first_channels(facts, egain)
+            zeros = fit.zero_points(facts, egain, memory.catalogue, memory.channels, joint=True)
             memory.reference = Related(row.sub_id, facts, *fit.values_of(zeros))
             return
-        grown = [solution.grown(len(facts.flux)) for solution in memory.solutions]
-        memory.solutions = [
-            scale.learn(solution, channel, scale.zero_point(channel, solution))
-            for solution, channel in zip(grown, channels, strict=True)
+        flat = fit.flat_channels(facts, egain, memory.catalogue, memory.channels)
+        zeros = fit.zero_points(facts, egain, memory.catalogue, memory.channels, joint=False)
+        memory.channels = [
+            replace(channel, solution=scale.learn(channel.solution.grown(len(facts.flux)), sub, zero))
+            for channel, sub, zero in zip(memory.channels, flat, zeros, strict=True)
         ]
 
     def _refit(self, memory: SeriesMemory) -> None:
         """Fit the solution to all subs so far, choose the reference where nobody has, relate everything to both."""
         assert memory.catalogue is not None
         result = fit.fit_series(self.store, memory.row, memory.catalogue, list(memory.rows.values()))
-        memory.solutions, memory.reference = result.solutions, result.reference
+        memory.channels, memory.reference = result.channels, result.reference
         memory.row = result.row
         self._keep(memory, result.relations)
 
@@ -413,7 +414,7 @@ class Walker:
         picked = fit.evenly(measured)
         facts = {sub.sub_id: found for sub in picked if (found := self.store.facts(sub.sub_id)) is not None}
         picked = [sub for sub in picked if sub.sub_id in facts]
-        memory.solutions = [solution for solution, _ in fit.solve(picked, facts)]
+        memory.channels = fit.solve(picked, facts, memory.catalogue)
         reference = memory.rows.get(row.reference_id) or measured[0]
         reference_facts = self.store.facts(reference.sub_id)
         if reference_facts is not None and reference.relation is not None:
@@ -421,6 +422,14 @@ class Walker:
                 reference.sub_id, reference_facts, reference.relation.zero, reference.relation.zero_err
             )
         return memory
+
+
+def _first_channels(facts: SubFacts, egain_e_per_adu: float | None) -> list[fit.Joint]:
+    """The solution that a series begins with: its first sub's own fluxes."""
+    return [
+        fit.Joint(scale.first_solution(channel), [], np.empty(0))
+        for channel in measured_channels(facts, egain_e_per_adu)
+    ]
 
 
 def _with_facts(row: SubRow, facts: SubFacts) -> SubRow:
