@@ -24,6 +24,8 @@ class Listing:
     files: dict[Path, os.stat_result] = field(default_factory=dict)
     unreadable: list[Path] = field(default_factory=list)
     """Folders that could not be listed; what lies in them is unknown, not gone."""
+    folders: set[int] = field(default_factory=set)
+    """Inode numbers of all folders that were entered, the root's included."""
     empty: bool = True
     """True where the folder holds nothing at all."""
 
@@ -39,7 +41,7 @@ def list_images(root: Path, *, max_depth: int = 8, ignore: Sequence[str] = ()) -
     OSError
         `root` itself cannot be listed.
     """
-    listing = Listing()
+    listing = Listing(folders={root.stat().st_ino})
     levels: list[tuple[Path, int]] = [(root, 0)]
     while levels:
         folder, depth = levels.pop()
@@ -69,6 +71,7 @@ def _sort_entry(
     try:
         if entry.is_dir(follow_symlinks=False):
             if may_enter:
+                listing.folders.add(entry.inode())
                 levels.append((Path(entry.path), depth + 1))
         elif entry.is_file(follow_symlinks=False):
             path = Path(entry.path)
@@ -114,6 +117,23 @@ def file_system(path: Path, mounts: str | None = None) -> str:
         if inside and len(point) >= best:
             best, found = len(point), tail.split()[0]
     return found
+
+
+def folders_without_events(root: Path, listing: Listing) -> int:
+    """How many of the listed folders the kernel sends no events for, because a limit was reached.
+
+    Linux tells in /proc which inodes this process watches. 0 where it does not say.
+    """
+    watched: set[int] = set()
+    try:
+        for entry in os.scandir("/proc/self/fd"):
+            if os.readlink(entry.path) == "anon_inode:inotify":  # noqa: PTH115 - Path.readlink refuses this text
+                text = Path(f"/proc/self/fdinfo/{entry.name}").read_text(encoding="ascii")
+                watched.update(int(number, 16) for number in re.findall(r"^inotify .*?\bino:([0-9a-f]+)", text, re.M))
+        known = root.stat().st_ino in watched
+    except OSError:
+        return 0
+    return len(listing.folders - watched) if known else 0
 
 
 def is_share(kind: str) -> bool:

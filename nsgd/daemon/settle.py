@@ -86,6 +86,8 @@ class SettledFiles:
     give_up_s: float
     whole: Callable[[Path, int], bool | None] = is_whole
     unfinished: Callable[[Path], bool] = looks_unfinished
+    busy: bool = False
+    """True where the last portion left ripe files behind: ask again at once."""
     _waiting: dict[Path, _Candidate] = field(default_factory=dict)
     _done: dict[Path, FileStat] = field(default_factory=dict)
     _retries: dict[Path, _Retry] = field(default_factory=dict)
@@ -146,11 +148,13 @@ class SettledFiles:
         ]
         ripe.sort(reverse=True)
         chosen, asked = [], 0
+        self.busy = False
         for _, path in ripe:
             candidate = self._waiting[path]
             if not candidate.asked:
                 if asked == most:
-                    continue
+                    self.busy = True
+                    break
                 asked += 1
                 self._ask(path, candidate, now_utc_s)
             if self._is_settled(candidate, now_s):

@@ -34,7 +34,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from nsgd.daemon.scan import Listing, file_system, is_inside, is_share, list_images
+from nsgd.daemon.scan import Listing, file_system, folders_without_events, is_inside, is_share, list_images
 from nsgd.daemon.settle import FileStat, SettledFiles, is_plain_file
 from nsgd.settings import Watch
 
@@ -147,6 +147,7 @@ class FolderWatch:
         self._other_disk = ""
         self._elsewhere: frozenset[Path] = frozenset()
         self._deaf = False
+        self._unwatched = 0
         self._scans = 0
         self._last_scan_utc_s = 0.0
         self._next_presence_s = self._next_scan_s = self._next_hot_s = self._next_observer_s = float("-inf")
@@ -193,6 +194,8 @@ class FolderWatch:
 
     def nap_s(self) -> float:
         """How long nothing is due."""
+        if self._files.busy:
+            return 0.0
         return TURN_S if self._files.waiting else 2.0 * TURN_S
 
     def close(self) -> None:
@@ -212,7 +215,7 @@ class FolderWatch:
         )
 
     def _polls(self) -> bool:
-        return self._share or self._deaf or self._observer is None
+        return self._share or self._deaf or self._observer is None or bool(self._events_reason)
 
     # ---- is the folder there, and the same as before ---------------------------------------------
 
@@ -280,7 +283,8 @@ class FolderWatch:
 
     def _start_observer(self, now_s: float) -> None:
         self._stop_observer()
-        self._events_reason = ""
+        if not self._unwatched:
+            self._events_reason = ""
         self._next_observer_s = now_s + RETRY_EVENTS_S
         if self._share:
             return
@@ -347,10 +351,19 @@ class FolderWatch:
         begun_s = time.monotonic()
         listing = self._list()
         self._scan_took_s = time.monotonic() - begun_s
+        gone: list[Path] = []
+        if listing is not None and self._same_place():
+            untold = self._take_in(listing, now_s, now_utc_s)
+            self._judge_events(untold, listing, now_s)
+            gone = [] if listing.unreadable else self._forget_missing(listing)
         pause_s = self._settings.poll_s if self._polls() else self._settings.rescan_s
+        if self._unwatched:  # a new folder's watch may come a moment later: look again soon
+            pause_s = min(pause_s, AFTER_EVENTS_S)
         self._next_scan_s = now_s + max(pause_s, SCAN_SHARE * self._scan_took_s)
-        if listing is None or not self._same_place():
-            return []
+        return gone
+
+    def _take_in(self, listing: Listing, now_s: float, now_utc_s: float) -> int:
+        """Show every listed file to the rules; returns how many an event should have told before."""
         untold = 0
         for path, status in listing.files.items():
             if not self._files.knows(path):
@@ -358,21 +371,35 @@ class FolderWatch:
             self._files.saw(path, self._stat_of(status), now_s)
         self._scans += 1
         self._last_scan_utc_s = now_utc_s
-        if untold or (self._observer is None and now_s >= self._next_observer_s):
-            self._doubt_events(untold, now_s)
-        return [] if listing.unreadable else self._forget_missing(listing)
+        return untold
 
     def _should_have_been_told(self, status: os.stat_result, now_utc_s: float) -> bool:
         written_utc_s = max(status.st_mtime, status.st_ctime)
         return self._scans > 0 and self._last_scan_utc_s < written_utc_s < now_utc_s - DEAF_AFTER_S
 
-    def _doubt_events(self, untold: int, now_s: float) -> None:
-        if untold and self._observer is not None:
+    def _judge_events(self, untold: int, listing: Listing, now_s: float) -> None:
+        """Are events to be relied on? If not, the folder is polled until they come again."""
+        if untold and not self._polls():
             log.warning("%s: %d files came without an event; looking every few seconds", self.folder, untold)
-        self._deaf = untold > 0
-        self._start_observer(now_s)
-        if self._deaf:
-            self._next_scan_s = now_s + max(self._settings.poll_s, SCAN_SHARE * self._scan_took_s)
+            self._deaf = True
+            self._start_observer(now_s)
+        elif self._polls() and now_s >= self._next_observer_s:
+            self._start_observer(now_s)
+        elif self._observer is not None:
+            self._check_watches(listing)
+
+    def _check_watches(self, listing: Listing) -> None:
+        """The system's limit on watches leaves folders without events and tells nobody: look for that."""
+        unwatched = folders_without_events(self.folder, listing)
+        if unwatched and self._unwatched and not self._events_reason:
+            self._events_reason = (
+                f"no events from {unwatched} folders (limit fs.inotify.max_user_watches), "
+                f"looking every {self._settings.poll_s:g} s"
+            )
+            log.warning("%s: %s", self.folder, self._events_reason)
+        elif not unwatched:
+            self._events_reason = ""
+        self._unwatched = unwatched
 
     def _same_place(self) -> bool:
         """The folder that was listed is still the one of the last look (not unmounted in between)."""
