@@ -25,13 +25,25 @@ from nsgd.dashboard.screens import NightScreen
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import THEMES
 from nsgd.errors import StoreProblem
-from nsgd.settings import Settings
+from nsgd.session.store import Changes
+from nsgd.settings import Limits, Settings
 
 if TYPE_CHECKING:
-    from nsgd.session.store import Changes, Reader, Request
+    from nsgd.session.store import Reader, Request
 
+FIRST_SUBS = 300
+"""Subs that are shown before the rest of a long store is read."""
 POLL_S = 0.4
 """Time between two looks at the store; a look at an unchanged store costs a fraction of a millisecond."""
+
+
+class StoreRead(Message):
+    """The store was read from the beginning; `partly` while only its newest subs are."""
+
+    def __init__(self, night: Night, *, partly: bool) -> None:
+        super().__init__()
+        self.night = night
+        self.partly = partly
 
 
 class StoreChanged(Message):
@@ -53,12 +65,13 @@ class StoreMissing(Message):
 
 
 class StoreEye(threading.Thread):
-    """Looks at the store and tells the app what changed; it owns the only open reader."""
+    """Looks at the store and tells the app what changed; it owns the only reader that stays open."""
 
-    def __init__(self, app: App[int], open_reader: Callable[[], Reader]) -> None:
+    def __init__(self, app: App[int], open_reader: Callable[[], Reader], limits: Limits) -> None:
         super().__init__(name="store-eye", daemon=True)
         self._app = app
         self._open_reader = open_reader
+        self._limits = limits
         self._done = threading.Event()
         self._last = -1
         self._said = ""
@@ -73,15 +86,36 @@ class StoreEye(threading.Thread):
             try:
                 with self._open_reader() as reader:
                     self._said = ""
+                    if self._last < 0:
+                        self._read(reader)
                     self._look(reader)
             except StoreProblem as problem:
                 self._complain(problem.sentence)
             self._done.wait(2.0)
 
+    def _read(self, reader: Reader) -> None:
+        """Read everything; a long store shows its newest subs first."""
+        first = reader.newest_subs(FIRST_SUBS)
+        daemon, series = reader.daemon(), reader.series()
+        if len(first) == FIRST_SUBS:
+            self._app.post_message(StoreRead(self._night(Changes(0, first, series, [], daemon), reader), partly=True))
+        changes = reader.changes_since(0)
+        self._app.post_message(StoreRead(self._night(changes, reader), partly=False))
+        self._last = changes.last
+
+    def _night(self, changes: Changes, reader: Reader) -> Night:
+        """A night of these changes, judged already, so that the screen need not wait for it."""
+        night = Night(self._limits)
+        night.merge(changes)
+        night.ignored = reader.ignored()
+        night.newest_view()
+        night.sky()
+        return night
+
     def _look(self, reader: Reader) -> None:
         seen = None
         while not self._done.is_set():
-            changes = reader.changes_since(max(self._last, 0))
+            changes = reader.changes_since(self._last)
             if changes.last != self._last or changes.daemon != seen:
                 self._last, seen = changes.last, changes.daemon
                 self._app.post_message(StoreChanged(changes, reader.ignored(), self._answers(reader)))
@@ -131,10 +165,12 @@ class DashboardApp(App[int]):
         self.marker = marker
         self.clock = clock
         self.frozen = False
+        self.reading = False
+        """True while only the newest subs are read."""
         self.store_sentence = "Reading the store ..."
         self._send = send
         self.open_reader = open_reader
-        self._eye = StoreEye(self, open_reader)
+        self._eye = StoreEye(self, open_reader, settings.limits)
         # Nothing moves here but data, and over SSH every frame costs.
         self.animation_level = "none"
         for theme in THEMES:
@@ -159,6 +195,11 @@ class DashboardApp(App[int]):
             for line in screen.query(StateLine):
                 line.tick()
 
+    def on_store_read(self, message: StoreRead) -> None:
+        self.night = message.night
+        self.reading = message.partly
+        self._tell_screens(set(self.night.series) | {0})
+
     def on_store_changed(self, message: StoreChanged) -> None:
         for request in message.answers:
             refused = request.state == "refused"
@@ -166,7 +207,9 @@ class DashboardApp(App[int]):
                 words = f"{request.kind}: {inert(request.result, 200)}"
                 self.say(words, "error" if refused else "information")
         self.night.ignored = message.ignored
-        touched = self.night.merge(message.changes)
+        self._tell_screens(self.night.merge(message.changes))
+
+    def _tell_screens(self, touched: set[int]) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, BoardScreen) and screen.ready:
                 screen.night_changed(touched)

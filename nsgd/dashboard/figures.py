@@ -66,7 +66,9 @@ def _transmission(view: View, x: Floats) -> Figure:
     expected = 10.0 ** (-0.4 * np.nan_to_num(verdicts.extinction_mag[view.shown]))
     limit = verdicts.limits.transmission
     has_airmass = bool(np.isfinite(verdicts.extinction_mag[view.shown]).any())
-    curves = (Curve(x, expected, Ink.EXPECTED), Curve(x, limit * expected, Ink.CUT)) if has_airmass else ()
+    curves = (
+        (Curve(x, expected, Ink.EXPECTED), Curve(x, limit * expected, Ink.CUT, f"cut {limit:g}")) if has_airmass else ()
+    )
     cut = Level(limit, Ink.CUT, f"cut {limit:g}") if not has_airmass else Level(NAN, Ink.CUT)
     return Figure(
         GRAPHS["transmission"],

@@ -26,11 +26,12 @@ from nsgd.records import NAN, Floats
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A line behind the points (expected extinction, a fit)."""
+    """A line behind the points (expected extinction, a fit), with a short name at its end."""
 
     x: Floats
     y: Floats
     ink: Ink = Ink.EXPECTED
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,15 @@ def _paint(canvas: Canvas, figure: Figure, frame: Frame) -> None:
         canvas.upright(float(frame.column(np.array(figure.cursor_x))), Ink.CURSOR, (1, 1))
     _paint_points(canvas, figure, frame)
     for level in figure.levels:
-        x, y = frame.width - len(level.name), float(frame.row(np.array(level.y)))
-        canvas.letter(x, min(y, canvas.height - 1e-3), level.name, level.ink)
+        _write_name(canvas, level.name, float(frame.row(np.array(level.y))), level.ink)
+    for curve in figure.curves:
+        if curve.name and curve.y.size:
+            _write_name(canvas, curve.name, float(frame.row(curve.y[-1:])[0]), curve.ink)
+
+
+def _write_name(canvas: Canvas, name: str, y: float, ink: Ink) -> None:
+    """Put the name of a line on its right end."""
+    canvas.letter(canvas.width - len(name), min(y, canvas.height - 1e-3), name, ink)
 
 
 def _paint_points(canvas: Canvas, figure: Figure, frame: Frame) -> None:
@@ -216,6 +224,8 @@ def _paint_points(canvas: Canvas, figure: Figure, frame: Frame) -> None:
     else:
         for bad_x, bad_y in zip(x[bad], y[bad], strict=True):
             canvas.letter(float(bad_x), min(max(float(bad_y), 0.0), canvas.height - 1e-3), "×", Ink.BAD)
+    for failed_x in x[bad & ~np.isfinite(y)]:
+        canvas.letter(float(failed_x), 0.0, "!", Ink.BAD)
 
 
 def _y_axis(frame: Frame, marker: Marker) -> list[list[Run]]:

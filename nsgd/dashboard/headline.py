@@ -11,6 +11,8 @@ from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import Night, View
 from nsgd.records import NAN, SkyState, SubRow
 
+DOWN, STOPPED = "DAEMON DOWN", "DAEMON STOPPED"
+
 
 class Tone(StrEnum):
     """How loud a state is; the theme gives each a colour."""
@@ -83,7 +85,9 @@ def headline(night: Night, view: View | None, now_utc_s: float) -> Headline:
     sky = night.sky()
     age_s = now_utc_s - seen_utc_s(newest)
     note = note or ("STALE" if age_s > stale_after_s(night) else "")
-    glyph, plain, tone = ("■", "#", Tone.QUIET) if note else _LOOKS[sky.state]
+    glyph, plain, tone = _LOOKS[sky.state]
+    if note:
+        glyph, plain, tone = "■", "#", Tone.WARN if note in (DOWN, STOPPED) else Tone.QUIET
     line = Headline(sky.state.upper(), glyph, plain, tone, sky.transmission, age_s=age_s, note=note)
     if view is None:
         return line
@@ -103,7 +107,7 @@ def daemon_note(night: Night, now_utc_s: float) -> str:
     daemon = night.daemon
     if daemon is None:
         return "NO DAEMON"
-    return "" if night.daemon_lives(now_utc_s) else "DAEMON STOPPED" if daemon.stopped else "DAEMON DOWN"
+    return "" if night.daemon_lives(now_utc_s) else STOPPED if daemon.stopped else DOWN
 
 
 def stale_after_s(night: Night) -> float:

@@ -15,14 +15,12 @@ from textual.widgets import Input, Static
 
 from nsgd.dashboard import figures
 from nsgd.dashboard.board import BoardScreen, Keys
-from nsgd.dashboard.chooser import ChooserScreen
 from nsgd.dashboard.events import GLYPHS, Event, delivery_words, events_of
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import View, hours, limits_of
 from nsgd.dashboard.panels import ChoiceScreen, LimitsScreen
 from nsgd.dashboard.state_line import StateLine
-from nsgd.dashboard.sub_screen import SubScreen
 from nsgd.dashboard.table import Column, SubTable, columns_for
 from nsgd.records import NAN, SubRow
 from nsgd.settings import Limits
@@ -267,6 +265,9 @@ class NightScreen(BoardScreen):
         self.action_open()
 
     def action_open(self) -> None:
+        # Imported when it is wanted: the dashboard opens sooner without it.
+        from nsgd.dashboard.sub_screen import SubScreen
+
         sub_id = self.query_one(SubTable).sub_id
         if sub_id:
             self.app.push_screen(SubScreen(sub_id, self._walk))
@@ -442,6 +443,8 @@ class NightScreen(BoardScreen):
             )
 
     def action_choose_reference(self) -> None:
+        from nsgd.dashboard.chooser import ChooserScreen
+
         view = self.board.night.view(self._series_id, "")
         if view is not None and view.shown.size:
             self.app.push_screen(ChooserScreen(view))

@@ -33,8 +33,8 @@ class StateLine(Static):
         board = cast("DashboardApp", self.app)
         line = headline(board.night, board.night.newest_view(), board.clock())
         room = max(self.app.size.width - 2, 10)
-        text = say(line, room - 7 * board.frozen, plain=board.marker is Marker.ASCII)
-        text = f"FROZEN {text}" if board.frozen else text
+        text = say(line, room - 7 * board.frozen - 8 * board.reading, plain=board.marker is Marker.ASCII)
+        text = f"FROZEN {text}" if board.frozen else f"READING {text}" if board.reading else text
         if text != self._said:
             self._said = text
             self.set_classes(line.tone.value)

@@ -51,16 +51,17 @@ def big(value: float) -> str:
 def columns_for(width: int, *, wide: bool, zone: ZoneInfo | None, plain: bool) -> list[Column]:
     """Columns that fit: five on a phone, every figure where the user asked for it."""
 
+    narrow, middling = width < 50, width < 70
+
     def clock(row: SubRow, verdict: Verdict) -> str:
-        return local_time(row.order_utc_s, zone).strftime("%H:%M" if width < 62 else "%H:%M:%S")
+        return local_time(row.order_utc_s, zone).strftime("%H:%M" if narrow else "%H:%M:%S")
 
     def status(row: SubRow, verdict: Verdict) -> str:
         return status_glyph(row, verdict, plain=plain)
 
     def why(row: SubRow, verdict: Verdict) -> str:
-        return inert("; ".join(verdict.reasons))
+        return inert("; ".join(map(short_reason, verdict.reasons)))
 
-    narrow = width < 62
     shown = [
         Column("time", 5 if narrow else 8, clock),
         Column("T", 5, lambda row, verdict: number(verdict.transmission_clear, 3 if not narrow else 2)),
@@ -74,6 +75,8 @@ def columns_for(width: int, *, wide: bool, zone: ZoneInfo | None, plain: bool) -
     ]
     if narrow:
         return [column for column in shown if column.name in ("time", "T", "W", "ok", "why")]
+    if middling:
+        return [column for column in shown if column.name != "sky"]
     if wide:
         shown[-1:-1] = _wide_columns()
     return shown
@@ -95,6 +98,19 @@ def _wide_columns() -> list[Column]:
         Column("rank", 5, lambda row, verdict: str(verdict.rank or "")),
         Column("file", 24, lambda row, verdict: inert(row.path.rsplit("/", 1)[-1]), left=True),
     ]
+
+
+def short_reason(reason: str) -> str:
+    """A reason in the words of the table's headings; the line under the table has it in full."""
+    for long, short in (("transmission ", "T "), ("weight ", "W "), ("ellipticity ", "ell "), ("fwhm ", "FWHM ")):
+        if reason.startswith(long):
+            return (
+                reason.replace(long, short, 1)
+                .replace(" below ", "<")
+                .replace(" px above ", ">")
+                .replace(" above ", ">")
+            )
+    return reason
 
 
 def status_glyph(row: SubRow, verdict: Verdict, *, plain: bool) -> str:

@@ -28,7 +28,7 @@ DARK = Theme(
     variables=_inks(
         ok="#56B4E9", bad="#F0803C", line="#31618A", err="#33506A", level="#5C6773", expected="#B48EAD",
         cut="#E69F00", axis="#4B5661", label="#A9B4C0", cursor="#8F9BA8", mark="#F0E442", alert="#F0803C",
-        on="#08111A",
+        quiet="#A9B4C0", on="#08111A",
     ),
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ LIGHT = Theme(
     variables=_inks(
         ok="#0072B2", bad="#C24400", line="#9CC3DE", err="#BCCFDC", level="#9AA0A6", expected="#8B5A93",
         cut="#A86400", axis="#8A9097", label="#454D55", cursor="#60676E", mark="#7A5C00", alert="#C24400",
-        on="#FFFFFF",
+        quiet="#454D55", on="#FFFFFF",
     ),
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ RED = Theme(
         **_inks(
             ok="#C83422", bad="#FF6A4A", line="#5E140C", err="#4A100A", level="#4A100A", expected="#8A2216",
             cut="#E04A32", axis="#5E140C", label="#A02A1C", cursor="#8A2216", mark="#FF6A4A", alert="#FF6A4A",
-            on="#000000",
+            quiet="#A02A1C", on="#000000",
         ),
         "footer-key-foreground": "#E04A32",
         "footer-description-foreground": "#A02A1C",
@@ -101,7 +101,7 @@ SIXTEEN = Theme(
     | _inks(
         ok="ansi_bright_cyan", bad="ansi_bright_red", line="ansi_blue", err="ansi_blue", level="ansi_bright_black",
         expected="ansi_magenta", cut="ansi_yellow", axis="ansi_bright_black", label="ansi_default",
-        cursor="ansi_white", mark="ansi_bright_yellow", alert="ansi_bright_red", on="ansi_black",
+        cursor="ansi_white", mark="ansi_bright_yellow", alert="ansi_bright_red", quiet="ansi_white", on="ansi_black",
     ),
 )  # fmt: skip
 
