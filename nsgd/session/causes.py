@@ -118,13 +118,20 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _edge(samples: Sequence[Sample]) -> str:
-    """One side of the field is dark, in most of the last subs."""
-    last = samples[-4:]
-    sided = [sample for sample in last if sample.pattern == "one_side" and sample.pattern_rms > 0.05]
-    strong = [sample for sample in sided if sample.pattern_rms > 0.4 * (1.0 - math.exp(-max(sample.dip, 0.0)))]
-    if len(strong) < max(2, len(last) - 1):
-        return ""
-    return "one side of the field is darker than the other"
+    """One side of the field was dark for at least three subs and five minutes, and the light has not come back since.
+
+    The edge of a cloud crosses the field faster than that; what the sky's rotation carries a roof or a tree across
+    does not.
+    """
+    begin = None
+    for number, sample in enumerate(samples):
+        loss = 1.0 - math.exp(-max(sample.dip, 0.0)) if math.isfinite(sample.dip) else 0.0
+        sided = sample.pattern == "one_side" and sample.pattern_rms > max(0.05, 0.4 * loss)
+        begin = (number if begin is None else begin) if sided else None
+        if begin is not None and number - begin >= 2 and sample.utc_s - samples[begin].utc_s >= 300.0:
+            back = samples[-1].dip < 0.7 * max(one.dip for one in samples[begin:])
+            return "" if back else "one side of the field is darker than the other"
+    return ""
 
 
 def _smooth_fall(samples: Sequence[Sample]) -> str:
