@@ -275,10 +275,8 @@ class Daemon:
         except OSError:
             return  # gone or unreachable again: the watcher hands it over when it is back
         stamp = (status.st_size, status.st_mtime_ns)
-        if self.store.seen(path, *stamp) and not self._walker.wants(file.path):
-            self.store.returned(path)
-            return
-        if path == self._left_out:
+        seen = self.store.seen(path, *stamp) and not self._walker.wants(file.path)
+        if seen or path == self._left_out:
             return
         self.store.note(IN_FLIGHT, json.dumps({"path": path, "deaths": 0}))
         try:

@@ -60,6 +60,8 @@ class _Candidate:
     """True once the format was asked about this very state of the file."""
     whole: bool | None = None
     suspect: bool = False
+    told: bool = False
+    """True where the file had been handed over before it changed."""
 
 
 @dataclass(slots=True)
@@ -101,9 +103,9 @@ class SettledFiles:
             del self._done[path]
         waiting = self._waiting.get(path)
         if waiting is None:
-            self._waiting[path] = _Candidate(seen, now_s, now_s)
+            self._waiting[path] = _Candidate(seen, now_s, now_s, told=done is not None)
         elif not waiting.stat.same_content(seen):
-            self._waiting[path] = _Candidate(seen, waiting.first_seen_s, now_s)
+            self._waiting[path] = _Candidate(seen, waiting.first_seen_s, now_s, told=waiting.told)
 
     def hold(self, path: Path, seen: FileStat) -> None:
         """Leave this file alone unless it changes."""
@@ -112,13 +114,15 @@ class SettledFiles:
 
     def gone(self, path: Path) -> bool:
         """The file does not exist any more; True where it had been handed over."""
-        self._waiting.pop(path, None)
+        waiting = self._waiting.pop(path, None)
         self._retries.pop(path, None)
-        return self._done.pop(path, None) is not None
+        return self._done.pop(path, None) is not None or (waiting is not None and waiting.told)
 
     def drop_waiting(self, path: Path) -> None:
-        """The file vanished before it was whole."""
-        self._waiting.pop(path, None)
+        """The file vanished before it was whole; one that was handed over in an earlier state waits for `gone`."""
+        waiting = self._waiting.get(path)
+        if waiting is not None and not waiting.told:
+            del self._waiting[path]
 
     def retry(self, path: Path, now_s: float) -> bool:
         """Reading the file failed for now: hand it over again after a pause that doubles.
@@ -135,7 +139,7 @@ class SettledFiles:
         if now_s - retry.first_s > self.give_up_s:
             return False
         del self._done[path]
-        self._waiting[path] = _Candidate(seen, now_s, now_s, not_before_s=now_s + retry.wait_s)
+        self._waiting[path] = _Candidate(seen, now_s, now_s, not_before_s=now_s + retry.wait_s, told=True)
         retry.wait_s = min(2.0 * retry.wait_s, LONGEST_RETRY_S)
         return True
 

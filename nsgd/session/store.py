@@ -59,6 +59,7 @@ _STEPS = (
     CREATE TABLE states (name TEXT PRIMARY KEY, value TEXT, checksum INTEGER);
     CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, outcome TEXT, note TEXT,
         checksum INTEGER);
+    CREATE INDEX files_by_note ON files (note);
     CREATE TABLE daemon (id INTEGER PRIMARY KEY, status TEXT, checksum INTEGER);
     """,
 )
@@ -284,6 +285,10 @@ class Reader:
         asked = [(name, value) for name, value in (("series_id", series_id), ("session", session)) if value is not None]
         where = "WHERE " + " AND ".join(f"{name} = ?" for name, _ in asked) if asked else ""
         return _in_order(_subs(self._rows("subs", where, *(value for _, value in asked))))
+
+    def newest_subs(self, most: int) -> list[SubRow]:
+        """The last subs in mid-exposure order, at most `most`: what a screen shows before it has read everything."""
+        return _in_order(_subs(self._rows("subs", "ORDER BY order_utc_s DESC LIMIT ?", most)))
 
     def sub(self, sub_id: int) -> SubRow:
         """One sub; BadRequest where there is none."""
@@ -581,17 +586,10 @@ class Store(Reader):
         with self._lock:
             wanted = set(paths)
             change = self._next_change()
-            puts: list[Put] = [("files", (_text_or_bytes(path), None, None, "gone", "")) for path in wanted]
-            copies: dict[str, str] = {}
-            for row in self._rows("files", "WHERE outcome = ?", _SUB):
-                if (path := _path(row[0])) not in wanted:
-                    copies[row[4]] = path
-            for sub_id, path in self._query(f"SELECT sub_id, path FROM {self._table('subs')} WHERE NOT gone"):
-                if _path(path) in wanted:
-                    sub = self.sub(sub_id)
-                    other = copies.get(sub.content_id)
-                    sub = replace(sub, gone=other is None, path=other or sub.path, change=change)
-                    puts.append(("subs", _sub_values(sub)))
+            puts: list[Put] = [("files", (_text_or_bytes(path), None, None, "gone", "")) for path in sorted(wanted)]
+            found = self._query(f"SELECT sub_id, path FROM {self._table('subs')} WHERE NOT gone")
+            left = [sub_id for sub_id, path in found if _path(path) in wanted]
+            puts += [("subs", self._without_file(sub_id, wanted, change)) for sub_id in left]
             self._save(puts, change)
 
     def count_ignored(self, path: str, kind: str) -> None:
@@ -601,12 +599,6 @@ class Store(Reader):
     def note_unreadable(self, path: str, sentence: str) -> None:
         """Keep that a file could not be read, and why."""
         self._note_file(path, "unreadable", sentence)
-
-    def returned(self, path: str) -> None:
-        """A file that was dealt with before is there (again): the sub it holds is not gone."""
-        rows = self._query(f"SELECT sub_id FROM {self._table('subs')} WHERE path = ? AND gone", _text_or_bytes(path))
-        if rows:
-            self._change_subs([row[0] for row in rows], gone=False)
 
     def stamp(self, path: str, size: int, mtime_ns: int) -> None:
         """Keep that a file was dealt with in this size and time (see `seen`)."""
@@ -690,10 +682,17 @@ class Store(Reader):
         return row, series
 
     def _overwritten(self, row: SubRow, change: int) -> list[Put]:
-        """Subs whose file this one has replaced: they stay, their file is gone."""
+        """Subs whose file this one has replaced."""
         sql = f"SELECT sub_id FROM {self._table('subs')} WHERE path = ? AND sub_id <> ? AND NOT gone"
-        old = [self.sub(found[0]) for found in self._query(sql, _text_or_bytes(row.path), row.sub_id)]
-        return [("subs", _sub_values(replace(other, gone=True, change=change))) for other in old]
+        old = self._query(sql, _text_or_bytes(row.path), row.sub_id)
+        return [("subs", self._without_file(found[0], {row.path}, change)) for found in old]
+
+    def _without_file(self, sub_id: int, lost: set[str], change: int) -> Row:
+        """A sub one of whose files is lost: it is gone, or lies where the same content was seen too."""
+        sub = self.sub(sub_id)
+        rows = self._rows("files", "WHERE note = ? AND outcome = ?", sub.content_id, _SUB)
+        others = [path for row in rows if (path := _path(row[0])) not in lost]
+        return _sub_values(replace(sub, gone=not others, path=others[0] if others else sub.path, change=change))
 
     def _relation_puts(self, relations: Sequence[tuple[int, Relation]], change: int) -> list[Put]:
         return [

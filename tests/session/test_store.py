@@ -225,7 +225,7 @@ def commit(store: Store, number: int = 0, rng: np.random.Generator | None = None
         catalogue=None,
         series=FIRST_SERIES if known else SERIES,
     )
-    return store.commit_sub(made)
+    return store.commit_sub(made, stamp=(100, 5))
 
 
 # exactness
@@ -349,8 +349,16 @@ def test_a_sub_that_lies_in_two_places_is_gone_only_with_both(store: Store) -> N
     assert (store.sub(sub_id).path, store.sub(sub_id).gone) == ("/backup/M31_1.fits", False)
     store.mark_gone(["/backup/M31_1.fits"])
     assert store.sub(sub_id).gone
-    store.returned("/backup/M31_1.fits")
+    store.moved(sub_id, "/backup/M31_1.fits")
     assert not store.sub(sub_id).gone
+
+
+def test_one_of_two_places_overwritten_leaves_the_other(store: Store) -> None:
+    sub_id = commit(store, 1)
+    store.moved(sub_id, "/captures/copy.fits")
+    other = commit(store, 2, path="/captures/copy.fits")
+    assert not store.sub(other).gone
+    assert (store.sub(sub_id).path, store.sub(sub_id).gone) == ("/captures/M31_1.fits", False)
 
 
 def test_a_sub_whose_file_was_overwritten_is_gone(store: Store) -> None:

@@ -60,7 +60,10 @@ def cut(stage: Stage, seed: int, at: int, wanted: tuple[bytes, list[tuple[str, s
     shutil.rmtree(image, ignore_errors=True)
     with losing_disk(mount, image, seed, at):
         daemon = stage.daemon(mount / "store")
-        daemon.finish()
+        deadline_s = time.monotonic() + 60.0
+        while not (image / ".cut").exists() and not stage.complete(mount / "store") and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        daemon.kill()
     assert (image / ".cut").exists(), f"the night ended before change {at}"
     store = image / "store"
     again = stage.daemon(store)
