@@ -152,7 +152,7 @@ class FolderWatch:
         self._last_scan_utc_s = 0.0
         self._next_presence_s = self._next_scan_s = self._next_hot_s = self._next_observer_s = float("-inf")
         self._scan_took_s = 0.0
-        self._hot: deque[Path] = deque(maxlen=HOT_FOLDERS)
+        self._hot: dict[Path, set[str]] = {}
         self._retries: deque[Path] = deque()
         self.busy_since_s: float | None = None
         self.status = FolderStatus(folder, "polling", False, 0, 0, self._lost_reason)
@@ -183,8 +183,7 @@ class FolderWatch:
         settled = []
         for path in self._files.settled(now_s, now_utc_s):
             settled.append(Settled(path, self.folder, self._files.written_utc_s(path)))
-            if path.parent not in self._hot:
-                self._hot.append(path.parent)
+            self._keep_hot(path.parent)
         if settled or gone:
             self._deliver(settled, gone)
 
@@ -333,18 +332,30 @@ class FolderWatch:
         for path in self._files.waiting:
             self._look(path, now_s)
 
+    def _keep_hot(self, folder: Path) -> None:
+        """Remember where the latest files came; the watched folder itself always stays."""
+        self._hot[folder] = self._hot.pop(folder, set())
+        while len(self._hot) > HOT_FOLDERS:
+            self._hot.pop(next(hot for hot in self._hot if hot != self.folder))
+
     def _look_at_hot_folders(self, now_s: float) -> None:
         """New names in the folders of the latest files: cheap enough to be done often on a share."""
         begun_s = time.monotonic()
-        for folder in tuple(self._hot):
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    path = Path(entry.path)
-                    if not self._files.knows(path) and is_inside(
-                        self.folder, path, max_depth=self._settings.max_depth, ignore=self._settings.ignore
-                    ):
-                        self._look(path, now_s)
+        for folder, known in self._hot.items():
+            try:
+                names = set(os.listdir(folder))  # noqa: PTH208 - names alone are wanted, thousands of them
+            except OSError:
+                continue
+            for name in names - known:
+                self._look_at_name(folder / name, now_s)
+            self._hot[folder] = names
         self._next_hot_s = now_s + max(HOT_S, SCAN_SHARE * (time.monotonic() - begun_s))
+
+    def _look_at_name(self, path: Path, now_s: float) -> None:
+        if is_inside(self.folder, path, max_depth=self._settings.max_depth, ignore=self._settings.ignore):
+            self._look(path, now_s)
+        elif not path.suffix and path.is_dir() and not path.is_symlink():
+            self._next_scan_s = min(self._next_scan_s, now_s + SCAN_SHARE * self._scan_took_s)
 
     def _scan(self, now_s: float, now_utc_s: float) -> list[Path]:
         """Reconcile with what is really there; returns the files that vanished."""
@@ -369,6 +380,9 @@ class FolderWatch:
             if not self._files.knows(path):
                 untold += self._should_have_been_told(status, now_utc_s)
             self._files.saw(path, self._stat_of(status), now_s)
+        if self._scans == 0:
+            latest = max(listing.files, key=lambda path: listing.files[path].st_mtime, default=self.folder / "none")
+            self._hot = {self.folder: set(), latest.parent: set()}
         self._scans += 1
         self._last_scan_utc_s = now_utc_s
         return untold

@@ -121,7 +121,7 @@ def play_zoo(backing: Path, reader: Reader, files: int, allowed_s: float) -> Non
     for number, future in written.items():
         if number in reader.seen:
             kind = kinds[number % len(kinds)]
-            late.setdefault(kind, []).append(reader.seen[number][0] - future.result().done_s)
+            late.setdefault(kind, []).append(waited_s(future.result(), reader.seen[number][0]))
     every = np.concatenate([np.array(times) for times in late.values()])
     p95_s = float(np.percentile(every, 95))
     report(
@@ -133,6 +133,11 @@ def play_zoo(backing: Path, reader: Reader, files: int, allowed_s: float) -> Non
         print(f"        {kind:24s} n={len(times):4d}  median {np.median(times):6.2f} s  worst {max(times):6.2f} s")
     if reader.kinds:
         print(f"        tried again: {dict(reader.kinds)}")
+
+
+def waited_s(written: Written, seen_s: float) -> float:
+    """Time from the last change that was made before the file was taken."""
+    return seen_s - (written.changed_s if 0.0 < written.changed_s <= seen_s else written.done_s)
 
 
 def zoo(files: int) -> None:

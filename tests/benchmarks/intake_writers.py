@@ -28,6 +28,8 @@ class Written(NamedTuple):
     path: Path
     done_s: float
     """time.monotonic() after the last byte."""
+    changed_s: float = 0.0
+    """The same after a later rewrite or rename; 0 where there is none."""
 
 
 def pixels_of(number: int) -> NDArray[np.uint16]:
@@ -200,7 +202,7 @@ def solved_later(folder: Path, number: int, pace: float) -> Written:
     content = header(number, ("CRVAL1  =                 10.5",)) + body(number)
     with path.open("r+b") as file:
         file.write(content)
-    return Written(path, done_s)
+    return Written(path, done_s, time.monotonic())
 
 
 def zipped(folder: Path, number: int, pace: float) -> Written:
@@ -216,7 +218,7 @@ def graded(folder: Path, number: int, pace: float) -> Written:
     time.sleep(2.5 * pace)
     path = folder / f"BAD_graded_{number}.fits"
     first.rename(path)
-    return Written(path, done_s)
+    return Written(path, done_s, time.monotonic())
 
 
 Writer = Callable[[Path, int, float], Written]

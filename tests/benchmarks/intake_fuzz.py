@@ -1,0 +1,114 @@
+"""Coverage-guided fuzzing of each reader, with the hostile corpus as its seeds.
+
+    pip install atheris        (Python 3.11 to 3.13)
+    python tests/benchmarks/intake_fuzz.py header|fits|gz|fz|xisf|exif|tiff|raw [--seconds 600]
+
+A finding is any exception that is not the reader's own, more than 5 seconds for one input, or more than
+a gigabyte of memory. The readers that hand the work to a foreign library (fz, tiff, raw) run in the worker
+process, where an exception of that library is no finding but a crash, a hang and memory are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["nsgd"]):
+    from nsgd.errors import FileProblem
+    from nsgd.frames import exif, fits, packed, raw, tiff, xisf
+    from nsgd.frames.header import facts
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "frames"))
+from hostile import write_all
+
+BUDGET_BYTES = 64_000_000
+
+
+def header(data: bytes) -> None:
+    facts(fits.parse_cards(data), Path("a.fits"))
+
+
+def plain(data: bytes) -> None:
+    source = io.BytesIO(data)
+    facts(fits.read_cards(source)[0], Path("a.fits"))
+    fits.declared_bytes(source, len(data))
+    fits.decode(source, BUDGET_BYTES)
+
+
+def gz(data: bytes) -> None:
+    packed.gz_decode(io.BytesIO(data), BUDGET_BYTES)  # type: ignore[arg-type]
+
+
+def fz(data: bytes) -> None:
+    foreign(lambda: packed.fz_decode(io.BytesIO(data), BUDGET_BYTES, len(data)))  # type: ignore[arg-type]
+
+
+def xisf_file(data: bytes) -> None:
+    source = io.BytesIO(data)
+    xisf.declared_bytes(source)
+    facts(xisf.decode(source, BUDGET_BYTES).cards, Path("a.xisf"))
+
+
+def exif_head(data: bytes) -> None:
+    facts(exif.exposure_cards(exif.read_entries(io.BytesIO(data))), Path("a.cr3"))
+
+
+def tiff_file(data: bytes) -> None:
+    foreign(lambda: tiff.tiff_decode(io.BytesIO(data), BUDGET_BYTES))
+
+
+def raw_file(data: bytes) -> None:
+    foreign(lambda: raw.raw_decode(io.BytesIO(data), BUDGET_BYTES))
+
+
+def foreign(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except FileProblem:
+        raise
+    except Exception:  # noqa: BLE001, S110 - the worker's door survives these
+        pass
+
+
+READERS: dict[str, tuple[Callable[[bytes], None], tuple[str, ...]]] = {
+    "header": (header, (".fits",)), "fits": (plain, (".fits",)), "gz": (gz, (".gz",)), "fz": (fz, (".fz",)),
+    "xisf": (xisf_file, (".xisf",)), "exif": (exif_head, (".tif", ".cr2", ".cr3")), "tiff": (tiff_file, (".tif",)),
+    "raw": (raw_file, (".cr2", ".nef", ".arw", ".cr3")),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reader", choices=READERS)
+    parser.add_argument("--seconds", type=int, default=600)
+    arguments = parser.parse_args()
+    read, suffixes = READERS[arguments.reader]
+
+    def one_input(data: bytes) -> None:
+        try:
+            read(data)
+        except FileProblem:
+            return
+
+    work = Path(tempfile.mkdtemp(prefix=f"fuzz_{arguments.reader}_"))
+    (work / "made").mkdir()
+    (work / "corpus").mkdir()
+    for path, _ in write_all(work / "made"):
+        if path.name.endswith(suffixes) and path.is_file() and path.stat().st_size < 100_000:
+            (work / "corpus" / f"{len(list((work / 'corpus').iterdir()))}").write_bytes(path.read_bytes())
+    atheris.Setup(
+        [sys.argv[0], str(work / "corpus"), f"-max_total_time={arguments.seconds}", "-timeout=5", "-rss_limit_mb=1024",
+         "-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={work}/"],
+        one_input,
+    )  # fmt: skip
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
