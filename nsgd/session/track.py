@@ -63,18 +63,32 @@ class Line:
     wander: int = 0
     """Which of `WANDERS`."""
 
+    def _ahead(self, utc_s: float) -> tuple[float, float, float]:
+        """Hours to a time, what is left of the slope then, and hours of slope on the way."""
+        hours = max(0.0, utc_s - self.utc_s) / 3600.0 if self.utc_s == self.utc_s else 0.0
+        life = WANDERS[self.wander].slope_life_h
+        keep = math.exp(-hours / life)
+        return hours, keep, life * (1.0 - keep)
+
+    def base_at(self, utc_s: float) -> float:
+        """Level at a later time."""
+        return self.base + self._ahead(utc_s)[2] * self.slope
+
+    def var_at(self, utc_s: float) -> float:
+        """Variance of the level at a later time."""
+        hours, _, moved = self._ahead(utc_s)
+        wandered = WANDERS[self.wander].base ** 2 * hours + 2.0 * moved * self.var_both + moved**2 * self.var_slope
+        return self.var_base + wandered
+
     def at(self, utc_s: float) -> Line:
         """The line carried on to a later time."""
         sky = WANDERS[self.wander]
-        hours = max(0.0, utc_s - self.utc_s) / 3600.0 if math.isfinite(self.utc_s) else 0.0
-        keep = math.exp(-hours / sky.slope_life_h)
-        moved = sky.slope_life_h * (1.0 - keep)
-        wandered = sky.base**2 * hours + 2.0 * moved * self.var_both + moved**2 * self.var_slope
+        hours, keep, moved = self._ahead(utc_s)
         return Line(
             utc_s=utc_s,
             base=self.base + moved * self.slope,
             slope=keep * self.slope,
-            var_base=self.var_base + wandered,
+            var_base=self.var_at(utc_s),
             var_both=keep * (self.var_both + moved * self.var_slope),
             var_slope=min(keep**2 * self.var_slope + sky.slope**2 * hours, sky.slope_sd**2),
             wander=self.wander,
@@ -187,8 +201,7 @@ class Surprise:
 
 def surprise(line: Line, utc_s: float, value: float, variance: float) -> Surprise:
     """ln(transmission) `value` against a line; `variance` without the line's own."""
-    line = line.at(utc_s)
-    return Surprise(line.base - value, math.sqrt(line.var_base + variance))
+    return Surprise(line.base_at(utc_s) - value, math.sqrt(line.var_at(utc_s) + variance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +219,11 @@ class Loss:
     def added(self, utc_s: float, value: float, variance: float) -> Loss:
         """One more sub."""
         weight = 1.0 / variance
-        dips = [line.at(utc_s).base - value for line in self.lines]
-        weighted = (self.weighted[0] + weight * dips[0], self.weighted[1] + weight * dips[1])
+        steady, restless = self.lines
+        weighted = (
+            self.weighted[0] + weight * (steady.base_at(utc_s) - value),
+            self.weighted[1] + weight * (restless.base_at(utc_s) - value),
+        )
         return Loss(self.lines, self.weight + weight, weighted, self.late_s + weight * utc_s)
 
     def shifted(self, by: float) -> Loss:
@@ -216,7 +232,7 @@ class Loss:
 
     def mean(self, choice: int) -> tuple[float, float]:
         """Mean dip against one of the lines and its variance, the line's own included."""
-        own = self.lines[choice].at(self.late_s / self.weight).var_base
+        own = self.lines[choice].var_at(self.late_s / self.weight)
         return self.weighted[choice] / self.weight, 1.0 / self.weight + own
 
 
@@ -232,7 +248,7 @@ class Onset:
     def added(self, key: str, lines: Lines, found: Found) -> Onset:
         """One more sub of stream `key`; `lines` are the stream's before this sub."""
         loss = self.losses.get(key) or Loss(lines)
-        return replace(self, losses={**self.losses, key: loss.added(*found)})
+        return Onset(self.utc_s, self.number, {**self.losses, key: loss.added(*found)})
 
     def shifted(self, key: str, by: float) -> Onset:
         """With one stream's units changed."""
