@@ -15,14 +15,22 @@ from pathlib import Path
 
 from nsgd.errors import NotASub, UnreadableFrame
 from nsgd.frames import fits
-from nsgd.frames.formats import format_of
+from nsgd.frames.formats import Format, format_of
 from nsgd.frames.header import Cards, facts, shown_name, with_sky_position
 from nsgd.frames.names import CAPTURE_SUFFIXES, FITS_SUFFIXES, looks_like_image, suffix_of
-from nsgd.frames.planes import frame_of
+from nsgd.frames.planes import Decoded, frame_of
 from nsgd.frames.worker import decoder
 from nsgd.records import Frame, FrameKind, HeaderFacts
 
-__all__ = ["CAPTURE_SUFFIXES", "is_whole", "looks_like_image", "looks_unfinished", "read_frame", "read_header", "read_master"]
+__all__ = [
+    "CAPTURE_SUFFIXES",
+    "is_whole",
+    "looks_like_image",
+    "looks_unfinished",
+    "read_frame",
+    "read_header",
+    "read_master",
+]
 
 NO_ALIASES: Mapping[str, str] = {}
 
@@ -56,12 +64,8 @@ def read_frame(
     """
     found = format_of(path)
     with _opened(path) as file:
-        if found.apart:
-            header = _checked_facts(path, decoder.cards(path), aliases, site)
-            decoded = decoder.decode(path, budget_mb * 1_000_000)
-        else:
-            header = _checked_facts(path, found.cards(file), aliases, site)
-            decoded = found.decode(file, budget_mb * 1_000_000)
+        header = _checked_facts(path, _cards(found, path, file), aliases, site)
+        decoded = _decoded(found, path, file, budget_mb)
     return frame_of(path, header, decoded)
 
 
@@ -69,10 +73,8 @@ def read_master(path: Path, *, budget_mb: int = 4096) -> Frame:
     """Read a master dark, flat or bias, whatever kind its header names; raises UnreadableFrame as `read_frame`."""
     found = format_of(path)
     with _opened(path) as file:
-        cards = decoder.cards(path) if found.apart else found.cards(file)
-        budget_bytes = budget_mb * 1_000_000
-        decoded = decoder.decode(path, budget_bytes) if found.apart else found.decode(file, budget_bytes)
-    return frame_of(path, facts(cards, path), decoded)
+        decoded = _decoded(found, path, file, budget_mb)
+    return frame_of(path, facts(decoded.cards, path), decoded)
 
 
 def read_header(
@@ -81,8 +83,7 @@ def read_header(
     """What the header and the name say, without pixels; raises as `read_frame`."""
     found = format_of(path)
     with _opened(path) as file:
-        cards = decoder.cards(path) if found.apart else found.cards(file)
-        return _checked_facts(path, cards, aliases, site)
+        return _checked_facts(path, _cards(found, path, file), aliases, site)
 
 
 def is_whole(path: Path, size: int) -> bool | None:
@@ -111,6 +112,15 @@ def looks_unfinished(path: Path) -> bool:
             return fits.looks_unfinished(file)
     except (UnreadableFrame, NotASub):
         return False
+
+
+def _cards(found: Format, path: Path, file: FileIO) -> Cards:
+    return decoder.cards(path) if found.apart else found.cards(file)
+
+
+def _decoded(found: Format, path: Path, file: FileIO, budget_mb: int) -> Decoded:
+    budget_bytes = budget_mb * 1_000_000
+    return decoder.decode(path, budget_bytes) if found.apart else found.decode(file, budget_bytes)
 
 
 def _checked_facts(

@@ -13,7 +13,7 @@ import pytest
 from framefiles import card, header_bytes, mandatory, noise, write_fits
 
 from nsgd.errors import NotASub, UnreadableFrame
-from nsgd.frames.read import is_whole, looks_like_image, looks_unfinished, read_frame, read_header
+from nsgd.frames.read import is_whole, looks_like_image, looks_unfinished, read_frame, read_header, read_master
 
 DATA = next((p / "shared" / "data" for p in Path(__file__).resolve().parents if (p / "shared" / "data").is_dir()), None)
 
@@ -80,6 +80,13 @@ def test_other_frames_are_named_before_their_pixels_are_read(tmp_path: Path, wor
     with pytest.raises(NotASub) as caught:
         read_frame(path)
     assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("word", ["Master Dark", "Flat", "Light Frame"])
+def test_masters_are_read_whatever_their_kind(tmp_path: Path, rng: np.random.Generator, word: str) -> None:
+    pixels = noise(rng).astype(np.float32)
+    master = read_master(write_fits(tmp_path / "MasterDark.fit", pixels, [("IMAGETYP", word)]))
+    assert np.array_equal(master.planes[0].pixels, pixels)
 
 
 def test_identity_survives_renaming_and_header_rewriting(tmp_path: Path, rng: np.random.Generator) -> None:
