@@ -24,6 +24,8 @@ TUKEY_CHI2 = 0.818
 """E[weight x^2] of a unit Gaussian under Tukey's biweight with c = 5.5."""
 TUKEY_VARIANCE = 0.963
 """Variance of the biweight mean over 1 / sum(weights): E[psi^2] / E[psi']^2 * E[weight]."""
+MEDIAN_ERR = 1.2533
+"""Error of a median over that of a mean, for Gaussian scatter."""
 PRIOR_DOF = 8.0
 """Weight, in degrees of freedom, of the belief that the modelled noise is right when errors are scaled."""
 GAIN_UNKNOWN_E_PER_ADU = 1.0
@@ -139,19 +141,20 @@ def zero_point(sub: Measured, solution: Solution, *, joint: bool = False) -> Zer
     f, big_f, var_f = sub.flux[index], flux[index], variance[index]
     floor2_star, sky2 = solution.floor2[index], sub.sky_err[index] ** 2
     own = 0.0 if joint else 1.0
-    z, floor = _start(f, big_f, sky2), 0.0
+    (z, z_err), floor = _start(f, big_f, sky2), 0.0
     robust = np.ones(index.size)
     for _ in range(12):
         model = max(z, 1e-6) * big_f
         noise2 = sky2 + model / sub.egain_e_per_adu + floor2_star * model**2 + own * z**2 * var_f
         var = noise2 + (floor * model) ** 2
-        pull = (f - model) / np.sqrt(var)
+        # A bright star is known far better than the first guess of z: it must not be cast out for the guess's error.
+        pull = (f - model) / np.sqrt(var + (z_err * big_f) ** 2)
         robust = np.where(np.abs(pull) < TUKEY_C, (1.0 - (pull / TUKEY_C) ** 2) ** 2, 0.0)
         w = robust / var
         denominator = float((w * (big_f**2 - own * var_f)).sum())
         if denominator <= 0:
             break
-        new = float((w * f * big_f).sum()) / denominator
+        new, z_err = float((w * f * big_f).sum()) / denominator, denominator**-0.5
         floor = _floor(f / model - 1.0, noise2 / model**2)
         if abs(new - z) < 1e-7 * abs(new):
             z = new
@@ -165,11 +168,14 @@ def _nothing(n: int) -> ZeroPoint:
     return ZeroPoint(nan, nan, 0, nan, nan, none, none, np.zeros(n))
 
 
-def _start(f: Floats, big_f: Floats, sky2: Floats) -> float:
-    """Median ratio of the stars that weigh most."""
+def _start(f: Floats, big_f: Floats, sky2: Floats) -> tuple[float, float]:
+    """Median ratio of the stars that weigh most, and its error from their scatter."""
     snr = big_f / np.sqrt(sky2)
     best = np.argsort(-snr, kind="stable")[: max(7, f.size // 3)]
-    return float(np.median(f[best] / big_f[best]))
+    ratio = f[best] / big_f[best]
+    middle = float(np.median(ratio))
+    spread = 1.4826 * float(np.median(np.abs(ratio - middle)))
+    return middle, MEDIAN_ERR * spread / float(np.sqrt(ratio.size))
 
 
 def _floor(residual: Floats, expected2: Floats) -> float:
@@ -274,9 +280,9 @@ def _relearn(old: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint]
 
 
 def padded(sub: Measured, n: int) -> Measured:
-    """A sub measured with an earlier catalogue, with room for the n stars of a later one."""
+    """A sub measured with an earlier catalogue, with room for the n stars of a later one; a later sub stays as it is."""
     extra = n - sub.flux.size
-    if extra == 0:
+    if extra <= 0:
         return sub
     return Measured(
         np.pad(sub.flux, (0, extra), constant_values=np.nan), np.pad(sub.sky_err, (0, extra), constant_values=np.nan),
