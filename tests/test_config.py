@@ -178,7 +178,7 @@ def test_the_command_line_wins_over_the_file_and_is_checked_too(settings_file) -
     assert loaded.settings.watch.folders == ("/b",)
     assert loaded.origin("watch.folders") == "command line"
     assert loaded.origin("watch.poll_s") == f"{path} line 3"
-    assert problems_of(path, flags={"measure.workers": 0})[0].startswith("command line: measure.workers = 0 must be")
+    assert problems_of(path, flags={"measure.workers": -1})[0].startswith("command line: measure.workers = -1 must be")
 
 
 def test_the_printed_settings_mask_every_secret(settings_file) -> None:

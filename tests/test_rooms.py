@@ -13,15 +13,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nsgd"
 
 
-def run(*command: str, timeout_s: float = 110) -> subprocess.CompletedProcess[str]:
+def run(*command: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
+@pytest.mark.timeout(300)
 def test_imports_keep_to_the_storeys() -> None:
     done = run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(300)
 def test_types_hold_strictly() -> None:
     done = run(sys.executable, "-m", "mypy")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,10 +70,17 @@ def blind_handlers(path: Path) -> list[int]:
     ]
 
 
-def test_exactly_one_door_catches_everything() -> None:
+DOORS = {
+    "nsgd/daemon/run.py": "the loop: what goes wrong over one sub is committed as that sub's failure",
+    "nsgd/frames/worker.py": "the decoder process: a foreign library may raise anything on a hostile file",
+}
+"""One door in each process that must outlive whatever comes through it, and why."""
+
+
+def test_only_the_supervised_doors_catch_everything() -> None:
     found = {str(path.relative_to(ROOT)): lines for path in PACKAGE.rglob("*.py") if (lines := blind_handlers(path))}
-    assert list(found) == ["nsgd/daemon/run.py"], found
-    assert len(found["nsgd/daemon/run.py"]) == 1
+    assert set(found) == set(DOORS), found
+    assert all(len(lines) == 1 for lines in found.values()), found
 
 
 def test_no_module_is_called_after_nothing() -> None:
