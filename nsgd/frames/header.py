@@ -96,7 +96,7 @@ _EXPOSURE_IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?) ?(ms|s|secs?|s
 _DWARF_EXPOSURE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)s(\d+)(?![A-Za-z0-9])", re.IGNORECASE)
 _TIME_IN_NAME = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-._]?(\d\d)[-._]?(\d\d)[-_T .]"
-    r"(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?:[.,](\d{1,6}))?(?!\d{2})"
+    r"(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?:[.,]?(\d{3}|\d{6}))?(?!\d)"
 )
 
 
@@ -246,19 +246,19 @@ def _longitude(cards: Cards) -> float | None:
 
 
 def frame_kind(cards: Cards, path: PurePath) -> FrameKind:
-    """Kind of a frame: the header's word, then folders and name.
+    """Kind of a frame: the header's word, then the file's name, then its folders.
 
-    A name that says snapshot or stacked wins over a header that says light: N.I.N.A. writes LIGHT into
-    its snapshots, and stacking programs copy the header of the first sub.
+    A file name that says snapshot or stacked, and a folder that says snapshot, win over a header that says
+    light: N.I.N.A. writes LIGHT into its snapshots, and stacking programs copy the header of the first sub.
     """
-    named = _kind_from_name(path)
-    if _count_stacked(cards) or named in (FrameKind.STACKED, FrameKind.SNAPSHOT):
-        return FrameKind.STACKED if _count_stacked(cards) else named or FrameKind.STACKED
-    stated = _kind_from_header(cards)
-    if stated is not None:
-        return stated
-    if named is not None:
-        return named
+    in_name, in_folder = _kind_from_name(path.name), _kind_from_folders(path.parts[-5:-1])
+    if _count_stacked(cards) or in_name is FrameKind.STACKED:
+        return FrameKind.STACKED
+    if FrameKind.SNAPSHOT in (in_name, _kind_from_folders(path.parts[-3:-1])):
+        return FrameKind.SNAPSHOT
+    kind = _kind_from_header(cards) or in_name or in_folder
+    if kind is not None:
+        return kind
     return FrameKind.BIAS if _number(cards, EXPOSURE_KEYS) == 0.0 else FrameKind.LIGHT
 
 
@@ -288,20 +288,22 @@ def _squeeze(words: str) -> str:
     return "".join(c for c in words.casefold() if c.isalnum())
 
 
-def _kind_from_name(path: PurePath) -> FrameKind | None:
-    if _MD5_NAME.fullmatch(path.stem):
+def _kind_from_name(name: str) -> FrameKind | None:
+    if _MD5_NAME.fullmatch(PurePath(name).stem):
         return FrameKind.OTHER  # Dwarf: working copies beside the subs
-    for word in _WORD_BREAK.split(path.name.casefold()):
+    for word in _WORD_BREAK.split(name.casefold()):
         kind = KINDS.get(word)
         if kind is not None and word not in ("object", "science", "offset", "zero", "focus", "sub"):
             return kind
         if word.startswith(("master", "stacked")):
             return FrameKind.STACKED
-    for folder in reversed(path.parts[-5:-1]):
-        kind = KINDS.get(_squeeze(folder))
-        if kind is not None:
-            return kind
     return None
+
+
+def _kind_from_folders(folders: tuple[str, ...]) -> FrameKind | None:
+    """The nearest folder whose whole name is a kind."""
+    kinds = (KINDS.get(_squeeze(folder)) for folder in reversed(folders))
+    return next((kind for kind in kinds if kind is not None), None)
 
 
 def _count_stacked(cards: Cards) -> bool:

@@ -358,6 +358,15 @@ DATE-OBS= '2021-02-03T04:05:06.789'
     "julian date": Sample(
         "a.fit", "JD      =   2458304.0854513887\nEXPTIME = 300", {"start_utc_s": near(1530712983.0, 0.1)}
     ),
+    "a light of the Dark Shark nebula stays a light": Sample(
+        "Dark Shark/Dark Shark_Light_0001.fits", "IMAGETYP= 'Light'", {"kind": "light"}
+    ),
+    "a light below somebody's folder of stacks stays a light": Sample(
+        "stacks/M 31/Light/0001.fits", "IMAGETYP= 'Light'", {"kind": "light"}
+    ),
+    "sharpcap live stack": Sample(
+        "M 31/22_51_59/Stack_32bits_40frames_160s.fits", "SWCREATE= 'SharpCap v4.1'", {"kind": "stacked"}
+    ),
     "master dark": Sample("MasterDark_300s.fits", "IMAGETYP= 'Master Dark'", {"kind": "stacked"}),
     "bias by its zero exposure": Sample("0001.fits", "EXPTIME = 0", {"kind": "bias"}),
     "flat by its folder": Sample("FLAT/0001.fits", "EXPTIME = 2", {"kind": "flat"}),

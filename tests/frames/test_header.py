@@ -50,6 +50,7 @@ def test_a_time_in_a_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None
     try:
         found = facts({}, PurePath("Light_M 31_30.0s_20250824-225213.fit"))
         assert found.start_utc_s == parse_utc_s("2025-08-24T20:52:13Z")
+        assert facts({}, PurePath("IC 434_20251018-045926401_16C.fits")).start_utc_s == 1760756366.401
         assert facts({}, PurePath("2025-10-18-04-59-26-401.fit")).start_utc_s == parse_utc_s("2025-10-18T02:59:26Z")
     finally:
         monkeypatch.undo()
