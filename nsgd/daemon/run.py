@@ -283,9 +283,11 @@ class Daemon:
             commit = self._walker.walk(file.path, file.folder, self._clock.utc_s())
         except UnreadableFrame as problem:
             self._note_unreadable(file, problem, stamp)
+            self.store.note(IN_FLIGHT, "")
             return
         if commit is None:
             self.store.stamp(path, *stamp)
+            self.store.note(IN_FLIGHT, "")
         else:
             self._commit(commit, stamp)
             # a field that has just become a series takes in the sub that showed it first
@@ -336,7 +338,8 @@ class Daemon:
             session=session_of(order_utc_s, self._zone), arrived_utc_s=now_utc_s, order_utc_s=order_utc_s,
             order_flag=flag, failure=Failure("internal", sentence), measure_s=0.0,
         )  # fmt: skip
-        self.store.commit_sub(SubCommit(row, None, None, None), stamp=(status.st_size, status.st_mtime_ns))
+        stamp = (status.st_size, status.st_mtime_ns)
+        self.store.commit_sub(SubCommit(row, None, None, None), states={IN_FLIGHT: ""}, stamp=stamp)
 
     def _deadly_file(self) -> str:
         """The file over which earlier processes died again and again, "" for none; counts this start."""

@@ -197,6 +197,14 @@ def test_a_file_over_which_it_died_again_and_again_is_left_out_for_one_start(lig
         assert reader.unreadable() == []
 
 
+def test_no_file_is_blamed_for_an_end_that_came_after_it(lights: Path, place: Path) -> None:
+    write_subs(lights, range(2))
+    (lights / "broken.fits").write_bytes(b"SIMPLE  =                    F" + bytes(2850))
+    serve(place, settings_for(lights), lambda reader: len(reader.subs()) == 2 and bool(reader.unreadable()))
+    with Reader.open(place) as reader:
+        assert reader.state(IN_FLIGHT) == ""
+
+
 def test_a_second_daemon_is_refused(lights: Path, place: Path) -> None:
     with Store.open(place, NOW), pytest.raises(StoreLocked, match=str(os.getpid())):
         run_daemon(place, settings_for(lights), until=lambda: False, environ={})
