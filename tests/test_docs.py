@@ -79,7 +79,7 @@ def test_every_command_line_in_the_readme_is_understood() -> None:
 
 
 def test_links_in_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
+    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README):
         assert (ROOT / target).exists(), target
 
 
