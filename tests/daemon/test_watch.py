@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers import Observer
 
 from nsgd.daemon import watch as watch_module
-from nsgd.daemon.scan import file_system, is_share, list_images
+from nsgd.daemon.scan import file_system, folders_without_events, is_share, list_images
 from nsgd.daemon.settle import LONGEST_RETRY_S, SUSPECT_QUIET_S, UNTOLD_QUIET_S, FileStat, SettledFiles
 from nsgd.daemon.watch import FolderWatch, Settled, Watcher
 from nsgd.settings import Watch
@@ -423,6 +425,22 @@ def test_shares_are_known_by_their_file_system(path: str, kind: str, share: bool
     )
     assert file_system(Path(path), mounts) == kind
     assert is_share(kind) is share
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="Linux tells in /proc what is watched")
+@pytest.mark.parametrize(("recursive", "silent"), [(True, 0), (False, 3)])
+def test_folders_that_no_watch_covers_are_counted(tmp_path: Path, recursive: bool, silent: int) -> None:
+    root = tmp_path / "captures"
+    (root / "night" / "LIGHT").mkdir(parents=True)
+    (root / "other").mkdir()
+    observer = Observer()
+    observer.schedule(FileSystemEventHandler(), str(root), recursive=recursive)
+    observer.start()
+    try:
+        assert wait_for(lambda: folders_without_events(root, list_images(root)) == silent)
+    finally:
+        observer.stop()
+        observer.join()
 
 
 # ---- the real thing: threads, events, a real folder -----------------------------------------------
