@@ -65,4 +65,4 @@ class Keys(Footer):
 
     def _room(self) -> int:
         width = self.app.size.width
-        return 4 if width < 62 else 7 if width < 110 else 12
+        return 4 if width < 62 else 7 if width < 110 else 10 if width < 140 else 13

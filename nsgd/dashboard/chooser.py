@@ -54,6 +54,7 @@ class ChooserScreen(BoardScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "app.pop_screen", "Back"),
+        Binding("question_mark,f1", "app.help", "Help", key_display="?"),
         Binding("r", "reference", "Make reference"),
         Binding("space,b", "blink", "Blink"),
         Binding("m", "bookmark", "Bookmark", show=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,27 +15,39 @@ from textual.widgets import OptionList, Static
 
 from nsgd.settings import Limits
 
-HELP = """\
-nsgd shows what the daemon measures. Closing this never stops it.
+KEYS = (
+    ("1 2 3 4 5", "transmission, weight, FWHM, stars, sky"),
+    ("[ ]", "series before, next series"),
+    ("{ } n", "night before, next night, one night or all"),
+    ("+ - 0", "zoom in time around the cursor, all of it"),
+    ("up down j k", "walk through the subs; g first, G last"),
+    ("enter", "everything about one sub"),
+    ("/ f o", "filter (word, !word, rejected), jump to a sub, sort"),
+    ("x z", "reject or accept, undo"),
+    ("t", "move the cut-offs and see what they would keep"),
+    ("b r", "choose the reference by blinking, make this one it"),
+    ("a s", "acknowledge the alert, snooze"),
+    ("p w c", "freeze the display, more columns, copy the path"),
+    ("T m", "colours (dark, light, red, 16), dots of the graphs"),
+    (": ctrl+p", "every command by name"),
+    ("esc q", "back, quit; the daemon goes on"),
+)
+SIGNS = (
+    ("T W", "light against clear sky with the expected extinction taken out; worth per exposure against the best sub"),
+    ("● × ! ✎", "in the stack, rejected, not measured, decided by you"),
+    ("⟲ ◆ ◎", "meridian flip, other filter before, refocused"),
+    ("▲ △ ▽", "alert sent, alert not delivered, all-clear"),
+)
 
- Look      1 2 3 4 5  transmission, weight, FWHM, stars, sky
-           [ ]  series     { }  night     n  one night or all
-           + -  zoom in time around the cursor     0  all of it
-           p  freeze the display     w  more columns
- Move      up down k j, page up/down, g first, G last, left right h l
-           /  filter (word, !word, ok, rejected, failed)   f  jump to a sub
-           o  sort the table    enter  everything about one sub
- Decide    x  reject or accept     z  undo     r  make reference
-           t  move the cut-offs and see what they would keep
-           b  choose the reference by blinking the subs
- Alerts    a  acknowledge     s  snooze
- Screen    T  colours (dark, light, red, 16)     m  braille, blocks, ASCII
-           c  copy the path     ctrl+p or :  every command     esc  back
 
- ● in the stack   × rejected   ! not measured   ✎ decided by you
- T is the transmission against clear sky with the expected extinction
- taken out; W the weight per exposure against the best sub.
-"""
+def help_table() -> Table:
+    """Keys and signs with their meaning, wrapped to whatever width there is."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for keys, words in (*KEYS, ("", ""), *SIGNS):
+        table.add_row(Text(keys), Text(words))
+    return table
 
 
 class HelpScreen(ModalScreen[None]):
@@ -44,7 +57,7 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
-            yield Static(Text(HELP), markup=False)
+            yield Static(help_table())
 
 
 class ChoiceScreen(ModalScreen[int]):

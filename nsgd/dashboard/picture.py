@@ -54,13 +54,14 @@ class Picture(Widget):
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        if y == self.size.height - 1:
+        used = 0 if self.pixels is None else -(-self.pixels.shape[0] // 2)
+        if y == min(self.size.height - 1, used):
             style = self.get_component_rich_style("picture--caption")
             return Strip([Segment(fit(self.caption, width), style)], width)
-        if self.pixels is None or 2 * y >= self.pixels.shape[0]:
+        if self.pixels is None or y > used:
             return Strip.blank(width, self.rich_style)
         top = self.pixels[2 * y]
-        below = self.pixels[2 * y + 1] if 2 * y + 1 < self.pixels.shape[0] else np.zeros_like(top)
+        below = self.pixels[min(2 * y + 1, self.pixels.shape[0] - 1)]
         segments = self._letters(top, below) if self.marker is Marker.ASCII else self._halves(top, below)
         return Strip(segments).adjust_cell_length(width, self.rich_style)
 

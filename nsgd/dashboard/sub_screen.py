@@ -45,6 +45,7 @@ class SubScreen(BoardScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "app.pop_screen", "Back"),
+        Binding("question_mark,f1", "app.help", "Help", key_display="?"),
         Binding("right_square_bracket,right,l", "step(1)", "Next sub", show=False),
         Binding("left_square_bracket,left,h", "step(-1)", "Sub before", show=False),
         Binding("tab", "page(1)", "Next page"),

@@ -122,7 +122,7 @@ def alive(now_utc_s: float) -> DaemonStatus:
 
 
 def cloud_alert(store: Store, utc_s: float) -> None:
-    """An alert that one service got and another did not."""
+    """An alert that waits for one service."""
     alert = Alert(f"cloud-{utc_s:.0f}", "cloud", "Cloud: transmission 0.41", "Ha, 3 subs", utc_s, urgent=True)
     store.commit_alerts([alert], ["s1"], {}, "2026-11-21")
 
@@ -132,5 +132,7 @@ def night_store(folder: Path, subs: int = 60) -> tuple[Store, float]:
     store = Store.open(folder, START_UTC_S)
     now_utc_s = fill(store, subs)
     cloud_alert(store, START_UTC_S + 310.0 * 0.5 * subs)
+    for waiting in store.due(now_utc_s):
+        store.sent(waiting.outbox_id, now_utc_s)
     store.beat(now_utc_s + 40, alive(now_utc_s + 40))
     return store, now_utc_s
