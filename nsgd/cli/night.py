@@ -111,6 +111,9 @@ def is_clear(quiet: bool) -> int:
     \b
     Example: nsgd is-clear && echo "go on imaging"
     """
+    from nsgd.records import SkyState
+    from nsgd.session.alerts import is_clear as may_go_on
+
     try:
         facts = _status(time.time())
     except StoreUnusable as problem:
@@ -118,9 +121,10 @@ def is_clear(quiet: bool) -> int:
         return UNKNOWN
     if not quiet:
         say(facts["sentence"])
-    if facts["note"] or facts["sky"] in ("learning", "no data", "unknown", "no subs yet"):
+    if facts["note"] or facts["sky"] == "no subs yet":
         return UNKNOWN
-    return CLEAR if facts["sky"] == "clear" else NOT_CLEAR
+    known = may_go_on(SkyState(facts["sky"]), facts["transmission"] or 0.0, load_settings().settings.alarm)
+    return UNKNOWN if known is None else CLEAR if known else NOT_CLEAR
 
 
 def _status(now_utc_s: float) -> dict[str, Any]:

@@ -631,25 +631,14 @@ def _known(value: float, digits: int = 0) -> float | None:
     return round(value, digits) if math.isfinite(value) else None
 
 
-CLEAR, NOT_CLEAR, NOBODY_KNOWS = 0, 3, 4
+def is_clear(sky: SkyState, transmission: float, alarm: Alarm) -> bool | None:
+    """Whether a sequencer may go on, from a fresh state; None where nobody knows.
 
-
-def is_clear(state: AlarmState, now_utc_s: float, alarm: Alarm) -> int:
-    """Exit code for sequencers: 0 clear, 3 not clear, 4 unknown (no sub lately, learning, lost field, daylight).
-
-    A paused sequencer sends no subs, so after three cadences and two minutes (at least ten minutes) nobody knows.
+    A veil that leaves more light than the all-clear asks for is thinning, and clear enough to go on.
     """
-    return clear_code(str(state.sky), state.last_end_utc_s, state.seen.cadence_s, now_utc_s)
-
-
-def clear_code(sky: str, last_end_utc_s: float | None, cadence_s: float | None, now_utc_s: float) -> int:
-    """The same from the values of a `report`."""
-    allowed = max(600.0, 3.0 * cadence_s + 120.0 if cadence_s and math.isfinite(cadence_s) else 0.0)
-    if last_end_utc_s is None or not now_utc_s - last_end_utc_s <= allowed:
-        return NOBODY_KNOWS
-    if sky == SkyState.CLEAR:
-        return CLEAR
-    return NOT_CLEAR if sky in {str(one) for one in BAD_STATES} else NOBODY_KNOWS
+    if sky is SkyState.CLEAR or (sky is SkyState.THINNING and transmission > rule_of(alarm).above):
+        return True
+    return False if sky in BAD_STATES else None
 
 
 # --- replay --------------------------------------------------------------------------------------

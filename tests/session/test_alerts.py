@@ -15,7 +15,6 @@ from nsgd.records import Alert, SkyState
 from nsgd.session.alerts import (
     AlarmState,
     acknowledge,
-    clear_code,
     end_session,
     is_clear,
     is_quiet,
@@ -516,15 +515,13 @@ def test_a_new_night_begins_anew() -> None:
 # --- for other programs --------------------------------------------------------------------------
 
 
-def test_is_clear_knows_when_nobody_knows() -> None:
-    assert is_clear(AlarmState(), DUSK_UTC_S, Alarm()) == 4
-    night = Night().subs(20)
-    assert is_clear(night.state, night.now_utc_s + 60.0, night.alarm) == 0
-    assert is_clear(night.state, night.now_utc_s + 3600.0, night.alarm) == 4
-    night.subs(3, dimmed(0.5))
-    assert is_clear(night.state, night.now_utc_s + 60.0, night.alarm) == 3
-    assert is_clear(Night().subs(3, but(learning=True)).state, DUSK_UTC_S + 700.0, Alarm()) == 4
-    assert clear_code("clear", None, None, 0.0) == 4
+@pytest.mark.parametrize(("state", "transmission", "expected"), [
+    ("clear", 0.99, True), ("thinning", 0.95, True), ("thinning", 0.87, False), ("cloudy", 0.4, False),
+    ("no stars", math.nan, False), ("dew", 0.95, False), ("learning", 1.0, None), ("no data", 1.0, None),
+    ("unknown", math.nan, None),
+])  # fmt: skip
+def test_is_clear_tells_a_sequencer_whether_to_go_on(state: str, transmission: float, expected: bool | None) -> None:
+    assert is_clear(SkyState(state), transmission, Alarm()) is expected
 
 
 def test_the_report_is_plain_json_without_nan() -> None:
