@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ PAGE_BYTES = 4096
 """Unit in which file systems hand out space; a page of zeros is one that was not written yet."""
 
 _RAW_TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+_STRUCTURE = (b"BITPIX", b"NAXIS", b"PCOUNT", b"GCOUNT")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d*)?|\.\d{1,40})([EeDd][+-]?\d{1,4})?")
 
 
@@ -106,6 +108,12 @@ def parse_cards(block: bytes) -> dict[str, Card]:
     return cards
 
 
+def _parse_structure(block: bytes) -> dict[str, Card]:
+    """Only the cards that tell a unit's length: a backlog of thousands of files is asked for it."""
+    lines = (block[start : start + CARD] for start in range(0, len(block), CARD))
+    return parse_cards(b"".join(line for line in lines if line.startswith(_STRUCTURE)))
+
+
 def _add_card(cards: dict[str, Card], line: str) -> str:
     key, equals, rest = line.partition("=")
     key = key.strip().upper().removeprefix("HIERARCH ").strip()
@@ -122,7 +130,9 @@ def _continue_string(cards: dict[str, Card], key: str, text: str) -> None:
         cards[key] = Card(begun[:-1] + more, comment or cards[key].comment)
 
 
-def read_cards(file: Source, offset: int = 0) -> tuple[dict[str, Card], int]:
+def read_cards(
+    file: Source, offset: int = 0, parse: Callable[[bytes], dict[str, Card]] = parse_cards
+) -> tuple[dict[str, Card], int]:
     """Cards of the header at `offset`, and the byte where its data begin.
 
     Raises
@@ -142,7 +152,7 @@ def read_cards(file: Source, offset: int = 0) -> tuple[dict[str, Card], int]:
         for start in range(begin, len(block), CARD):
             if block[start : start + CARD].rstrip() == b"END":
                 data = offset + -(-(start + CARD) // BLOCK) * BLOCK
-                return parse_cards(block[:start]), data
+                return parse(block[:start]), data
         if len(part) < BLOCK:
             raise UnreadableFrame("The file ends inside its header.", may_retry=True, bytes=offset + len(block))
     raise UnreadableFrame("The header has no END within 1 MiB.")
@@ -260,7 +270,7 @@ def declared_bytes(file: Source, size: int) -> int:
     for _ in range(MAX_HDUS):
         if offset > 0 and (offset >= size or not begins_extension(file, offset)):
             return end
-        cards, data = read_cards(file, offset)
+        cards, data = read_cards(file, offset, _parse_structure)
         end = _unit_end(cards, data)
         offset = next_unit(cards, data)
     raise UnreadableFrame(f"The file has more than {MAX_HDUS} units.")
