@@ -55,14 +55,15 @@ def test_a_decoder_that_dies_is_replaced(packed: Path, decoder: Decoder) -> None
 
 
 def test_a_file_that_never_ends_is_given_up(packed: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "WALL_LIMIT_S", 0.5)
     decoder.cards(packed)
+    monkeypatch.setattr(worker, "WALL_LIMIT_S", 0.5)
     assert decoder._process is not None
     os.kill(decoder._process.pid, signal.SIGSTOP)
     begun_s = time.monotonic()
     with pytest.raises(UnreadableFrame, match="took too long"):
         decoder.decode(packed, 10_000_000)
     assert time.monotonic() - begun_s < 5.0
+    monkeypatch.undo()
     assert decoder.decode(packed, 10_000_000).pixels.shape == (60, 80)
 
 
