@@ -92,7 +92,7 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     """
     plane = detection_plane(frame)
     view = sky.view_of(plane.pixels)
-    mesh = sky.sky_mesh(view, thin=2 if view.bin > 1 else 1)
+    mesh = sky.sky_mesh(view)
     spread = mesh.sigma[np.isfinite(mesh.sigma)]
     if spread.size == 0 or not float(np.median(spread)) > 1e-5 * max(abs(float(np.nanmedian(mesh.level))), 1e-9):
         raise MeasureFailure("blank", "the picture holds no noise: all black, saturated or empty")
@@ -127,16 +127,19 @@ def measure_surveyed(
 ) -> SubFacts:  # fmt: skip
     """`measure_sub` of a frame whose survey is made already: a sub may be tried on several catalogues."""
     if not np.isfinite(seen.shape.fwhm_px):
-        raise MeasureFailure(
-            "no_stars",
-            f"{len(seen.stars)} stars found, {settings.min_matched_stars} needed",
-            stars_detected=len(seen.stars),
-        )
+        raise _too_few(len(seen.stars), settings)
     size = (frame.header.width_px, frame.header.height_px)
     order = np.argsort(-catalogue.flux.sum(axis=1), kind="stable")
     ordered = Points(catalogue.x[order], catalogue.y[order])
     match = register(ordered, seen.points, size, hints, settings.min_matched_stars)
     return _facts(frame, catalogue, seen, match, calibration)
+
+
+def _too_few(number: int, settings: Measure) -> MeasureFailure:
+    """Too few stars, or specks (hot pixels, cosmic rays) none of which has a star's shape."""
+    needed = settings.min_matched_stars
+    said = f"{number} stars found" if number < needed else f"{number} specks found, none shaped like a star"
+    return MeasureFailure("no_stars", f"{said}, {needed} stars needed", stars_detected=number)
 
 
 def identity_facts(frame: Frame, catalogue: Catalogue, settings: Measure, calibration: str = "") -> SubFacts:
@@ -204,7 +207,7 @@ def _measure_plane(
     shared = plane is seen.plane
     view = seen.view if shared else sky.view_of(plane.pixels)
     mask = _mask(view, plane, discs)
-    mesh = sky.masked_mesh(view, seen.mesh if shared else sky.sky_mesh(view, thin=2), mask)
+    mesh = sky.masked_mesh(view, seen.mesh if shared else sky.sky_mesh(view), mask)
     noise = sky.pixel_noise(plane.pixels, mask, view.bin)
     fwhm = max(seen.shape.seen_fwhm_px, MIN_APERTURE_FWHM_PX)
     egain = frame.header.egain_e_per_adu or 1.0
@@ -302,9 +305,7 @@ def catalogue_from(
     seen = survey(frame, settings, max(3 * settings.max_stars, MASKED_STARS))
     number = len(seen.stars)
     if number < settings.min_matched_stars or not np.isfinite(seen.shape.fwhm_px):
-        raise MeasureFailure(
-            "no_stars", f"{number} stars found, {settings.min_matched_stars} needed", stars_detected=number
-        )
+        raise _too_few(number, settings)
     x, y = seen.points.x, seen.points.y
     fwhm = seen.shape.fwhm_px * seen.plane.step_px
     noise = sky.pixel_noise(seen.plane.pixels, None, 1)

@@ -78,6 +78,7 @@ def register(
     """
     if len(sub) < 3 or len(catalogue) < 3:
         raise MeasureFailure("no_stars", f"{len(sub)} stars found, {min_matched} needed", stars_detected=len(sub))
+    catalogue = catalogue.first(max(2 * len(sub), 3 * BRIGHT))
     best: Match | None = None
     for guess, trials_log10 in _guesses(catalogue, sub, size_px, hints):
         match = _refine(catalogue, sub, guess, size_px, trials_log10)
@@ -213,9 +214,11 @@ def _refine(
     transform, tolerance = guess, START_TOLERANCE_PX
     pairs: tuple[Integers, Integers] | None = None
     for step in range(8):
-        pairs = mutual_pairs(catalogue, sub, transform, tolerance, tree)
+        before, pairs = pairs, mutual_pairs(catalogue, sub, transform, tolerance, tree)
         if len(pairs[0]) < 3:
             return None
+        if step > 4 and before is not None and np.array_equal(before[0], pairs[0]):
+            break
         transform = fit_transform(catalogue, sub, pairs, "similarity" if step < 3 else _model(len(pairs[0])))
         tolerance = _tolerance(catalogue, sub, pairs, transform)
     assert pairs is not None

@@ -280,7 +280,7 @@ def _relearn(old: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint]
 
 
 def padded(sub: Measured, n: int) -> Measured:
-    """A sub measured with an earlier catalogue, with room for the n stars of a later one; a later sub stays as it is."""
+    """A sub of an earlier catalogue, with room for the n stars of a later one; a later sub stays as it is."""
     extra = n - sub.flux.size
     if extra <= 0:
         return sub

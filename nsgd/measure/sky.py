@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ standard deviation of a unit Gaussian truncated there."""
 MASKED_CLIP_SIGMA = 5.0
 """With the stars masked, only cosmic rays and trails are clipped: faint stars left in the sky then dim like
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
+COARSE_THIN = 4
+LARGE_PIXELS = 3_000_000
 MIN_CELL_FRACTION = 0.08
 """A cell with less star-free area than this has no value of its own."""
 
@@ -117,21 +120,25 @@ def cell_size(view: View) -> int:
     return full_px // view.bin
 
 
-def sky_mesh(view: View, thin: int = 1) -> Mesh:
+def sky_mesh(view: View) -> Mesh:
     """Clipped mean, noise and count of every cell: the first look, before any star is known.
 
-    Parameters
-    ----------
-    thin
-        Use every `thin`-th pixel of each axis.
+    Of a large view every fourth pixel of each axis is taken, and the mesh smoothed over 3 x 3 cells.
     """
     cell = cell_size(view)
     height, width = view.pixels.shape
-    ny, nx = (_cells_along(size, cell) for size in (height, width))
-    level, sigma, count = (np.full((ny, nx), np.nan) for _ in range(3))
-    for j in range(ny):
-        for columns, strip, _ in _strip_cells(view.pixels[j * cell : (j + 1) * cell : thin], cell, thin, None):
-            level[j, columns], sigma[j, columns], count[j, columns] = _clip_cells(strip.reshape(len(strip), -1))
+    thin = COARSE_THIN if view.pixels.size >= LARGE_PIXELS else 1
+    level, sigma, count = (np.full(_cells(view.pixels.shape, cell), np.nan) for _ in range(3))
+    blocks = (
+        list(_blocks((height, width), cell)) if thin == 1 else [(slice(0, height // cell), slice(0, width // cell))]
+    )
+    for rows, columns in blocks:
+        values = _as_cells(view.pixels, rows, columns, cell, thin)
+        shape = level[rows, columns].shape
+        found = _clip_cells(values.reshape(len(values), -1))
+        level[rows, columns], sigma[rows, columns], count[rows, columns] = (part.reshape(shape) for part in found)
+    if thin > 1:
+        level, sigma = _box_mean(level), _box_mean(sigma)
     slope_x, slope_y = _slopes(level)
     return Mesh(level, sigma, count * thin * thin, slope_x / cell, slope_y / cell, cell, view.bin, (height, width))
 
@@ -149,80 +156,92 @@ def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
     cell = first.cell
     level0, sigma0 = fill_gaps(first.level), fill_gaps(first.sigma)
     level, sigma, count, off_x, off_y = (np.full(first.level.shape, np.nan) for _ in range(5))
-    for j in range(len(level)):
-        rows = slice(j * cell, (j + 1) * cell)
-        for columns, strip, free in _strip_cells(view.pixels[rows], cell, 1, mask[rows]):
-            assert free is not None
-            start = level0[j, columns], sigma0[j, columns]
-            level[j, columns], sigma[j, columns], count[j, columns] = _masked_cells(strip, free, *start)
-            off_x[j, columns], off_y[j, columns] = _centroid(strip.shape, free, cell)
+    for rows, columns in _blocks(view.pixels.shape, cell):
+        values = _as_cells(view.pixels, rows, columns, cell, 1)
+        free = (~_as_cells(mask, rows, columns, cell, 1)).astype(np.float32)
+        shape = level[rows, columns].shape
+        if not np.isfinite(values.sum()):  # missing pixels (NaN: empty borders, BLANK) take no part
+            known = np.isfinite(values)
+            values, free = np.where(known, values, np.float32(0.0)), free * known
+        found = _masked_cells(values, free, level0[rows, columns].ravel(), sigma0[rows, columns].ravel())
+        level[rows, columns], sigma[rows, columns], count[rows, columns] = (part.reshape(shape) for part in found)
+        off_x[rows, columns], off_y[rows, columns] = (part.reshape(shape) for part in _centroid(free, cell))
     slope_x, slope_y = _slopes(level)
     level -= (slope_x * off_x + slope_y * off_y) / cell
     return Mesh(level, sigma, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
 
 
-def _masked_cells(strip: Pixels, free: Pixels, level: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats]:
+def _cells(shape: tuple[int, ...], cell: int) -> tuple[int, int]:
+    """Rows and columns of cells: whole ones plus one for a remainder of at least a quarter of a cell."""
+    rows, columns = (max(length // cell + (length % cell >= cell // 4), 1) for length in shape[:2])
+    return rows, columns
+
+
+def _blocks(shape: tuple[int, ...], cell: int) -> Iterator[tuple[slice, slice]]:
+    """Cells of one size together, as slices of cells: each row of whole cells, then the remainders."""
+    ny, nx = (length // cell for length in shape[:2])
+    rows, columns = _cells(shape, cell)
+    for j in range(ny):
+        if nx:
+            yield slice(j, j + 1), slice(0, nx)
+    if columns > nx and ny:
+        yield slice(0, ny), slice(nx, columns)
+    if rows > ny and nx:
+        yield slice(ny, rows), slice(0, nx)
+    if rows > ny and columns > nx:
+        yield slice(ny, rows), slice(nx, columns)
+
+
+def _as_cells(array: NDArray[Any], rows: slice, columns: slice, cell: int, thin: int) -> NDArray[Any]:
+    """(cells, height, width) pixels of a block of cells of one size, thinned."""
+    part = array[rows.start * cell : rows.stop * cell : thin, columns.start * cell : columns.stop * cell : thin]
+    down, across = rows.stop - rows.start, columns.stop - columns.start
+    high, wide = part.shape[0] // down, part.shape[1] // across
+    return part.reshape(down, high, across, wide).transpose(0, 2, 1, 3).reshape(down * across, high, wide)
+
+
+def _masked_cells(values: Pixels, free: Pixels, level: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean, standard deviation and count of the star-free pixels within five sigma of a first level."""
-    offset = strip.reshape(len(strip), -1) - level.astype(np.float32)[:, None]
+    offset = values.reshape(len(values), -1) - level.astype(np.float32)[:, None]
     limit = (MASKED_CLIP_SIGMA * sigma).astype(np.float32)[:, None]
-    keep = free * (np.abs(offset) < limit)
+    keep = free.reshape(len(values), -1) * (np.abs(offset) < limit)
     number = keep.sum(axis=1)
     offset *= keep
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = offset.sum(axis=1) / number
         variance = np.einsum("ij,ij->i", offset, offset) / number - shift**2
-    known = number >= MIN_CELL_FRACTION * strip[0].size
+    known = number >= MIN_CELL_FRACTION * offset.shape[1]
     spread = np.sqrt(np.maximum(variance, 0.0))
     return np.where(known, level + shift, np.nan), np.where(known, spread, np.nan), np.where(known, number, 0.0)
 
 
-def _cells_along(length: int, cell: int) -> int:
-    """Whole cells plus one for a remainder of at least a quarter of a cell."""
-    return max(length // cell + (length % cell >= cell // 4), 1)
-
-
-def _strip_cells(
-    strip: Pixels, cell: int, thin: int, mask: Mask | None
-) -> Iterator[tuple[slice, Pixels, Pixels | None]]:
-    """The cells of one row as (cells, rows, columns) of pixels and of star-free weights: whole ones, then the rest."""
-    width = strip.shape[1]
-    whole = width // cell
-    parts = [(slice(0, whole), slice(0, whole * cell), whole)] if whole else []
-    if width % cell >= cell // 4 or not whole:
-        parts.append((slice(whole, whole + 1), slice(whole * cell, width), 1))
-    for columns, span, number in parts:
-        values = strip[:, span][:, ::thin].reshape(strip.shape[0], number, -1).transpose(1, 0, 2)
-        if mask is None:
-            yield columns, values, None
-            continue
-        free = ~mask[:, span][:, ::thin].reshape(strip.shape[0], number, -1).transpose(1, 0, 2)
-        if not np.isfinite(values.sum()):  # missing pixels (NaN: empty borders, BLANK) take no part
-            known = np.isfinite(values)
-            values, free = np.where(known, values, np.float32(0.0)), free & known
-        yield columns, values, free.astype(np.float32).reshape(number, -1)
-
-
-def _centroid(shape: tuple[int, ...], free: Pixels, cell: int) -> tuple[Floats, Floats]:
+def _centroid(free: Pixels, cell: int) -> tuple[Floats, Floats]:
     """Mean place of the star-free pixels of cells (cells, rows, columns), from the nominal centre, view pixels."""
-    x = np.arange(shape[2], dtype=np.float32) - np.float32((cell - 1) / 2)
-    y = np.arange(shape[1], dtype=np.float32) - np.float32((cell - 1) / 2)
-    place = np.column_stack((np.ones(shape[1] * shape[2], np.float32), np.tile(x, shape[1]), np.repeat(y, shape[2])))
-    total = (free @ place).astype(np.float64)
+    # every fourth pixel tells the place well enough
+    weight = free[:, ::2, ::2]
+    x = 2.0 * np.arange(weight.shape[2], dtype=np.float32) - np.float32((cell - 1) / 2)
+    y = 2.0 * np.arange(weight.shape[1], dtype=np.float32) - np.float32((cell - 1) / 2)
+    place = np.column_stack((np.ones(x.size * y.size, np.float32), np.tile(x, y.size), np.repeat(y, x.size)))
+    total = (weight.reshape(len(free), -1) @ place).astype(np.float64)
     number = np.maximum(total[:, 0], 1.0)
-    return total[:, 1] / number, total[:, 2] / number
+    # the sampled pixels lie half a pixel up and left of the block's own centre
+    return total[:, 1] / number + 0.5, total[:, 2] / number + 0.5
 
 
 def _slopes(level: Floats) -> tuple[Floats, Floats]:
     """Change of the level per cell along x and y, from the mesh averaged over 3 x 3 cells."""
-    filled = fill_gaps(level)
-    padded = (
-        np.pad(filled, 1, mode="reflect", reflect_type="odd") if min(filled.shape) > 1 else np.pad(filled, 1, "edge")
-    )
-    ny, nx = filled.shape
-    smooth = sum(padded[j : j + ny, i : i + nx] for j in range(3) for i in range(3)) / 9.0
-    slope_y = np.gradient(smooth, axis=0) if ny > 1 else np.zeros_like(filled)
-    slope_x = np.gradient(smooth, axis=1) if nx > 1 else np.zeros_like(filled)
+    smooth = _box_mean(level)
+    slope_y = np.gradient(smooth, axis=0) if level.shape[0] > 1 else np.zeros_like(level)
+    slope_x = np.gradient(smooth, axis=1) if level.shape[1] > 1 else np.zeros_like(level)
     return np.asarray(slope_x), np.asarray(slope_y)
+
+
+def _box_mean(grid: Floats) -> Floats:
+    """(ny, nx) mean over 3 x 3 cells; gaps filled, the edges carried on in a straight line."""
+    filled = fill_gaps(grid)
+    ny, nx = filled.shape
+    padded = np.pad(filled, 1, mode="reflect", reflect_type="odd") if min(ny, nx) > 1 else np.pad(filled, 1, "edge")
+    return np.asarray(sum(padded[j : j + ny, i : i + nx] for j in range(3) for i in range(3)) / 9.0)
 
 
 def _clip_cells(values: Pixels) -> tuple[Floats, Floats, Floats]:
@@ -259,7 +278,8 @@ def _start(values: Pixels) -> tuple[Floats, Floats]:
     width = np.maximum(middle - quantile(0.159), 0.5 * (middle - quantile(0.023)))
     width = np.maximum(width, 0.25 * (quantile(0.75) - quantile(0.25)))
     floor = 1e-6 * np.maximum(np.abs(middle), 1e-3)
-    return np.nan_to_num(middle), np.maximum(np.nan_to_num(width), floor)
+    known = np.isfinite(middle)
+    return np.where(known, middle, 0.0), np.where(known, np.maximum(width, floor), floor)
 
 
 def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:

@@ -59,13 +59,13 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
     pixels = view.pixels
     level, noise = fill_gaps(mesh.level), fill_gaps(mesh.sigma)
     columns = np.arange(pixels.shape[1], dtype=np.float64)
+    centres = (np.arange(level.shape[1]) + 0.5) * mesh.cell - 0.5
     found: list[tuple[Integers, Integers, Floats]] = []
     step = mesh.cell
     for top in range(0, pixels.shape[0], step):
-        rows = np.arange(top, min(top + step, pixels.shape[0]))
-        middle = np.full(columns.size, rows.mean())
-        sky = bilinear(level, columns, middle, mesh.cell).astype(np.float32)
-        spread = bilinear(noise, columns, middle, mesh.cell).astype(np.float32)
+        cell_row = min(top // step, len(level) - 1)
+        sky = np.interp(columns, centres, level[cell_row]).astype(np.float32)
+        spread = np.interp(columns, centres, noise[cell_row]).astype(np.float32)
         strip, gain = _strip(view, top, step)
         spread *= np.float32(gain)
         above = np.flatnonzero(strip[1:-1] > sky + np.float32(sigma) * spread)
