@@ -157,6 +157,7 @@ class Daemon:
         self._started_utc_s = clock.utc_s()
         self._next_tick_s = self._next_beat_s = self._next_housekeeping_s = self._not_before_s = float("-inf")
         self._internal_errors = 0
+        self._deaths: dict[str, int] = {}
         self._left_out = self._deadly_file()
         self._build()
 
@@ -278,7 +279,7 @@ class Daemon:
         seen = self.store.seen(path, *stamp) and not self._walker.wants(file.path)
         if seen or path == self._left_out:
             return
-        self.store.note(IN_FLIGHT, json.dumps({"path": path, "deaths": 0}))
+        self.store.note(IN_FLIGHT, json.dumps({"path": path, "deaths": self._deaths.pop(path, 0)}))
         try:
             commit = self._walker.walk(file.path, file.folder, self._clock.utc_s())
         except UnreadableFrame as problem:
@@ -349,7 +350,7 @@ class Daemon:
         read = json.loads(text)
         path, deaths = str(read["path"]), int(read["deaths"]) + 1
         if deaths < DEADLY:
-            self.store.note(IN_FLIGHT, json.dumps({"path": path, "deaths": deaths}))
+            self._deaths[path] = deaths
             return ""
         sentence = f"nsgd ended {deaths} times while measuring this file; it is left out until the next start."
         log.error("%s: %s", path, sentence)

@@ -16,7 +16,7 @@ from nsgd.session.store import Reader
 from nsgd.settings import Settings
 from nsgd.simulate import night, sub_cards, write_sub
 
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 
 
 def write_subs(
@@ -56,9 +56,10 @@ def _shows(store: Path, what: Callable[[Reader], bool]) -> bool:
         return False
 
 
-def start(lights: Path, store: Path, **environ: str) -> subprocess.Popen[str]:
-    """The daemon as a process of its own."""
-    code = (
+def start(lights: Path, store: Path, *, dies: bool = False, **environ: str) -> subprocess.Popen[str]:
+    """The daemon as a process of its own; one that `dies` does so at the first star it measures."""
+    death = "import os, sep; sep.sum_circle = lambda *_, **__: os.kill(os.getpid(), 9); " if dies else ""
+    code = death + (
         "import sys; from pathlib import Path; from nsgd.daemon.run import run_daemon; "
         "from nsgd.settings import Settings; "
         "s = Settings.model_validate({'watch': {'folders': [sys.argv[1]], 'quiet_local_s': 0.1, 'rescan_s': 1.0}}); "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import time
@@ -198,11 +200,23 @@ def test_a_file_over_which_it_died_again_and_again_is_left_out_for_one_start(lig
 
 
 def test_no_file_is_blamed_for_an_end_that_came_after_it(lights: Path, place: Path) -> None:
-    write_subs(lights, range(2))
-    (lights / "broken.fits").write_bytes(b"SIMPLE  =                    F" + bytes(2850))
-    serve(place, settings_for(lights), lambda reader: len(reader.subs()) == 2 and bool(reader.unreadable()))
+    paths = write_subs(lights, range(2))
+    serve(place, settings_for(lights), settled(2))
+    shutil.copy(paths[0], lights / "zzz.fits")
+    serve(place, settings_for(lights), lambda reader: bool(reader.find_sub("zzz.fits")))
     with Reader.open(place) as reader:
         assert reader.state(IN_FLIGHT) == ""
+
+
+def test_each_death_over_a_file_counts(lights: Path, place: Path) -> None:
+    (path,) = write_subs(lights, [0])
+    for deaths in range(DEADLY):
+        process = start(lights, place, dies=True)
+        process.communicate(timeout=90)
+        assert process.returncode == -signal.SIGKILL
+        with Reader.open(place) as reader:
+            assert json.loads(reader.state(IN_FLIGHT) or "") == {"path": str(path), "deaths": deaths}
+    serve(place, settings_for(lights), lambda reader: bool(reader.unreadable()))
 
 
 def test_a_second_daemon_is_refused(lights: Path, place: Path) -> None:
