@@ -39,9 +39,10 @@ from nsgd.records import (
     SubRow,
     Verdict,
 )
-from nsgd.session.judge import Columns, judge
+from nsgd.session.judge import Columns, Verdicts, judge
 from nsgd.session.series import natural_key, series_key, session_of, stream_key
 from nsgd.settings import Settings
+from nsgd.walk import best_reference
 
 WORKERS: Final = 2
 """Frames that are measured at a time; each needs memory for its pixels."""
@@ -456,15 +457,36 @@ def _judged(
     good = [frame for frame in frames if frame.facts is not None]
     if not good:
         return None
-    reference = next((f for f in good if chosen and f.path == chosen.path), None) or _best(good, zeros)
-    series = replace(series, reference_id=reference.row.sub_id, reference_chosen=chosen is not None)
-    assert reference.facts is not None
-    related = Related(reference.row.sub_id, reference.facts, *_values(zeros[reference.row.sub_id]))
-    frames = [_related(frame, zeros, related, (catalogue, series)) for frame in frames]
-    frames.sort(key=lambda frame: (bool(frame.row.order_flag), frame.row.order_utc_s, natural_key(frame.row.path)))
-    found = judge(Columns.from_rows(frame.row for frame in frames), series, settings.limits)
-    verdicts = {verdict.sub_id: verdict for verdict in (found.row(at) for at in range(len(found)))}
-    return Group(name, series, catalogue, tuple(frames), verdicts)
+    solved = _Solved(name, catalogue, frames, zeros, settings)
+    by_hand = next((frame for frame in good if chosen and frame.path == chosen.path), None)
+    if by_hand is not None:
+        return solved.against(by_hand, replace(series, reference_chosen=True))[0]
+    first, verdicts = solved.against(_best(good, zeros), series)
+    best = best_reference([frame.row for frame in first.frames], verdicts)
+    better = next((frame for frame in good if frame.row.sub_id == best), first.reference)
+    return first if better.row.sub_id == first.series.reference_id else solved.against(better, series)[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Solved:
+    """Frames whose zero points are known, ready to be related to any reference."""
+
+    name: str
+    catalogue: Catalogue
+    frames: Sequence[RegisteredFrame]
+    zeros: Mapping[int, tuple[scale.ZeroPoint, ...]]
+    settings: Settings
+
+    def against(self, reference: RegisteredFrame, series: SeriesRow) -> tuple[Group, Verdicts]:
+        """The group with this reference, and its verdicts as columns."""
+        assert reference.facts is not None
+        series = replace(series, reference_id=reference.row.sub_id)
+        related = Related(reference.row.sub_id, reference.facts, *_values(self.zeros[reference.row.sub_id]))
+        frames = [_related(frame, self.zeros, related, (self.catalogue, series)) for frame in self.frames]
+        frames.sort(key=lambda frame: (bool(frame.row.order_flag), frame.row.order_utc_s, natural_key(frame.row.path)))
+        found = judge(Columns.from_rows(frame.row for frame in frames), series, self.settings.limits)
+        verdicts = {verdict.sub_id: verdict for verdict in (found.row(at) for at in range(len(found)))}
+        return Group(self.name, series, self.catalogue, tuple(frames), verdicts), found
 
 
 def _values(zeros: Sequence[scale.ZeroPoint]) -> tuple[tuple[float, ...], tuple[float, ...]]:
