@@ -349,8 +349,9 @@ def clear_level(values: Floats, noise: float = 0.005) -> tuple[float, bool]:
     supported = down[support - 1 :] >= down[: down.size - support + 1] * (1.0 - window)
     if not supported.any():
         return float(down[1]), False
-    start = float(down[np.argmax(supported)])
-    # the highest supported sub of a clear night lies two to three sigma up: no further may the level sink
+    # The last of the highest subs that support each other: of a clear night it lies about two sigma up, so no
+    # further may the level sink.
+    start = float(down[np.argmax(supported) + support - 1])
     top = max(_densest_near(down, start, max(0.01, 2.5 * noise)), start * (1.0 - 3.0 * noise))
     agreeing = np.count_nonzero(np.abs(down - top) <= window * top)
     return top, bool(down.size >= LEARNING_SUBS and agreeing >= min(LEARNING_SUBS - 1, support + 1))
@@ -405,15 +406,19 @@ def _levels(columns: Columns, lifted: Floats, members: list[Ints]) -> tuple[Floa
 def _noise(values: Floats, errors: Floats) -> float:
     """Relative scatter of one sub of a stream: its stated error or the change from sub to sub.
 
-    Changes are halved in variance (two subs share one), taken from the quieter quarter of the night and
-    bounded, since in ragged cloud they are no noise at all.
+    Changes (of which two subs share the variance) count where both subs lie at the top, since in ragged cloud they
+    are no noise; where there are too few such pairs, the quieter quarter of all changes, within narrow bounds.
     """
     stated = _median(errors)
     stated = stated if np.isfinite(stated) else 0.0
     if values.size < 5:
         return max(0.005, stated)
     steps = np.abs(np.diff(np.log(values)))
-    return float(np.clip(np.quantile(steps, 0.25) / QUARTER_STEP, max(0.003, stated), max(0.02, stated)))
+    high = values > (1.0 - WINDOW) * np.partition(values, -3)[-3]
+    at_top = steps[high[1:] & high[:-1]]
+    if at_top.size >= 5:
+        return float(np.clip(1.4826 * np.median(at_top) / np.sqrt(2.0), max(0.003, stated), max(0.02, stated)))
+    return float(np.clip(np.quantile(steps, 0.25) / QUARTER_STEP, max(0.003, stated), max(0.006, stated)))
 
 
 # --- extinction ----------------------------------------------------------------------------------
