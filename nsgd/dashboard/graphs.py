@@ -102,6 +102,8 @@ def _multiples(low: float, high: float, step: float) -> Floats:
 
 def tick_label(value: float, step: float) -> str:
     """A number with as many decimals as its step needs; thousands as k."""
+    if abs(value) >= 1e6:
+        return f"{value:.2e}"
     if step >= 1000:
         return f"{value / 1000:g}k"
     decimals = max(0, -int(np.floor(np.log10(step) + 1e-9))) if step < 1 else 0
@@ -117,7 +119,8 @@ def _y_span(figure: Figure) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9 * max(1.0, abs(high)):
-        return low - 0.5, high + 0.5
+        half = max(0.5, 1e-6 * abs(high))
+        return low - half, high + half
     air = 0.04 * (high - low)
     # Nothing here can be negative unless it is: an axis that starts at zero starts at zero.
     return (0.0 if 0.0 <= low < air else low - air), high + air
@@ -163,6 +166,7 @@ def frame_of(figure: Figure, width: int, height: int) -> Frame:
     body = max(height - 3, 1)
     ticks, step = nice_ticks(*y_span, max(body // 2, 2))
     left = max((len(tick_label(float(tick), step)) for tick in ticks), default=1) + 1
+    left = min(left, width // 2)
     return Frame(left, max(width - left, 1), body, _x_span(figure), y_span)
 
 
@@ -238,7 +242,7 @@ def _y_axis(frame: Frame, marker: Marker) -> list[list[Run]]:
         labels.setdefault(row, tick_label(float(tick), step))
     lines = []
     for row in range(frame.height):
-        label = labels.get(row, "")
+        label = labels.get(row, "")[: frame.left - 1]
         lines.append([(label.rjust(frame.left - 1), Ink.LABEL), (tick_edge if label else edge, Ink.AXIS)])
     return lines
 

@@ -45,7 +45,7 @@ SHOTS = (
     Shot("night-160", 160, 45),
     Shot("night-80-ascii", 80, 24, marker=Marker.ASCII),
     Shot("night-30", 30, 20),
-    Shot("cut-offs-80", 80, 30, ("t", *["left"] * 20)),
+    Shot("cut-offs-80", 80, 30, ("t", *["H"] * 4)),
     Shot("help-80", 80, 45, ("question_mark",)),
 )
 
@@ -58,7 +58,7 @@ async def shoot(store: Path, now_utc_s: float, shot: Shot) -> str:
             await pilot.pause(0.05)
             if app.night.subs and not app.screen.has_class("empty"):
                 break
-        for key in ("g", *["down"] * 32, *shot.keys):
+        for key in ("f", "3", "3", "enter", *shot.keys):
             await pilot.press(key)
         await pilot.pause(0.3)
         return app.export_screenshot(title="nsgd dashboard")

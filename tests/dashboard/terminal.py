@@ -70,7 +70,7 @@ class Terminal:
         for key in keys:
             os.write(self._master, key.encode())
             # A lone escape needs time to be told from the begin of a sequence.
-            self.read(0.7 if key == "\x1b" else 0.15)
+            self.read(0.7 if key == "\x1b" else 0.06)
 
     def quit(self) -> int:
         """Leave whatever is open and quit; returns the exit code."""

@@ -127,7 +127,7 @@ async def test_cut_offs_show_what_they_would_keep_before_they_are_asked_for(nigh
     async with app.run_test(size=(80, 30)) as pilot:
         await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
         before = text_of(app, "#counts")
-        await pilot.press("t", *["left"] * 20)
+        await pilot.press("t", *["H"] * 4)
         assert "55 of 60 kept" in text_of(app, "#limits")
         assert store.requests() == []
         await pilot.press("escape")
