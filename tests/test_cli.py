@@ -299,6 +299,17 @@ def test_a_clear_night_replays_without_a_message(nsgd: Nsgd, store: Path) -> Non
     assert "0 messages would have been sent." in said.err
 
 
+def test_a_cloudy_night_replays_with_the_messages_it_would_have_sent(nsgd: Nsgd, tmp_path: Path) -> None:
+    night = simulate.night("demo", width_px=400, height_px=300)
+    simulate.write_night(night, tmp_path / "lights")
+    assert nsgd("measure", tmp_path / "lights", "--out", tmp_path / "out").code == 0
+    said = nsgd("replay", "--store", tmp_path / "out")
+    assert said.code == 0
+    assert [line for line in said.out.splitlines() if "Cloud: " in line]
+    assert [line for line in said.out.splitlines() if "Clear again: " in line]
+    assert "2026-11-21: " in said.err
+
+
 # ------------------------------------------------------------------------------------------- deciding
 
 

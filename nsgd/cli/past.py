@@ -13,7 +13,7 @@ from nsgd.cli.places import common_options, load_settings, open_reader, say, tal
 from nsgd.errors import BadRequest
 
 if TYPE_CHECKING:
-    from nsgd.records import Alert, SubRow
+    from nsgd.records import Alert, SubRow, Verdict
     from nsgd.session.store import Reader
     from nsgd.settings import Alarm, Settings
 
@@ -97,18 +97,24 @@ def _night(reader: Reader, wanted: str | None) -> str:
 
 
 def replayed(reader: Reader, night: str, settings: Settings, alarm: Alarm) -> Iterator[Alert]:
-    """Alerts of one night, each sub seen when its exposure ended."""
+    """Alerts of one night as the alarm would have given them, from stored figures."""
     from nsgd.config import zone_of
-    from nsgd.export.judged import judged
-    from nsgd.session.alerts import AlarmState, step
-    from nsgd.session.sky import observe
+    from nsgd.session.alerts import replay as through_alarm
+    from nsgd.session.judge import Columns, judge
 
-    found = judged(reader, settings)
-    site = (settings.site.latitude_deg, settings.site.longitude_deg)
-    state = AlarmState()
-    for row in found.rows:
-        if row.session != night or row.sub_id not in found.verdicts:
-            continue
-        seen = observe(row, found.verdicts[row.sub_id], site)
-        state, alerts = step(state, seen, seen.end_utc_s, alarm, zone_of(settings))
+    verdicts: dict[int, Verdict] = {}
+    for series in reader.series():
+        found = judge(Columns.from_rows(reader.subs(series.series_id)), series, settings.limits)
+        verdicts |= {verdict.sub_id: verdict for verdict in map(found.row, range(len(found)))}
+    rows = reader.subs(session=night)
+    judged = [verdicts.get(row.sub_id) or _unmeasured(row) for row in rows]
+    for _, _, alerts in through_alarm(rows, judged, alarm, zone_of(settings)):
         yield from alerts
+
+
+def _unmeasured(row: SubRow) -> Verdict:
+    """Of a sub that failed before its series was known: thick cloud looks like that."""
+    from nsgd.records import NAN, SubStatus, Verdict
+
+    reasons = (row.failure.sentence,) if row.failure else ()
+    return Verdict(row.sub_id, SubStatus.FAILED, reasons, NAN, NAN, NAN, NAN, NAN, 0, learning=True)
