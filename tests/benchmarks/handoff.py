@@ -269,11 +269,11 @@ def thousand(folder: Path) -> None:
     code = (
         "import resource, time; from pathlib import Path; from nsgd.export.pixinsight import *; "
         "from nsgd.export.carried import Carried; from nsgd.settings import Settings; "
-        "begin = resource.getrusage(resource.RUSAGE_SELF); at = time.perf_counter(); "
+        "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024; "
+        "before = peak(); begin = resource.getrusage(resource.RUSAGE_SELF); at = time.perf_counter(); "
         f"export_pixinsight(Job(Path({str(folder / 'registered')!r}), Path({str(folder / 'out')!r})), Settings(), "
         "Carried(), 0.0); end = resource.getrusage(resource.RUSAGE_SELF); wall = time.perf_counter() - at; "
-        "print(wall, end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime, end.ru_maxrss / 1024, "
-        "begin.ru_maxrss / 1024)"
+        "print(wall, end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime, peak(), before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     wall, busy, peak, before = (float(word) for word in done.stdout.split())
