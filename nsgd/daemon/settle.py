@@ -171,15 +171,15 @@ class SettledFiles:
         candidate.asked = True
         candidate.whole = self.whole(path, candidate.stat.size)
         recent = now_utc_s - candidate.stat.written_utc_s < RECENT_S
-        candidate.suspect = bool(candidate.whole) and recent and self.unfinished(path)
+        candidate.suspect = candidate.whole is not False and recent and self.unfinished(path)
 
     def _is_settled(self, candidate: _Candidate, now_s: float) -> bool:
         quiet_s = now_s - candidate.changed_s
-        if candidate.whole is None:
-            return quiet_s >= max(self.quiet_s, UNTOLD_QUIET_S)
-        if not candidate.whole:
+        if candidate.whole is False:
             return quiet_s >= self.give_up_s
-        return not candidate.suspect or quiet_s >= SUSPECT_QUIET_S
+        if candidate.suspect:
+            return quiet_s >= SUSPECT_QUIET_S
+        return quiet_s >= (self.quiet_s if candidate.whole else max(self.quiet_s, UNTOLD_QUIET_S))
 
     @property
     def waiting(self) -> list[Path]:

@@ -227,7 +227,7 @@ def _sum_is_right(file: Source, cards: Cards, layout: Layout) -> bool:
     return stated.isdigit() and int(stated[:20]) == checksum(file, layout.offset, layout.end)
 
 
-def looks_unfinished(file: Source) -> bool:
+def looks_unfinished(file: Source, size: int) -> bool:
     """True where a file of the right length holds pages that were reserved but not written."""
     cards, offset = read_cards(file)
     return bool(_suspicion(file, cards, image_layout(cards, offset)))

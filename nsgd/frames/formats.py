@@ -25,29 +25,54 @@ class Format:
     """(file, budget in bytes) -> cards and pixels."""
     whole: Callable[[FileIO, int], bool] | None = None
     """(file, its size) -> whether everything that it declares is there; None where the format cannot tell."""
+    unfinished: Callable[[FileIO, int], bool] | None = None
+    """(file, its size) -> whether stretches of a file of the right length were not written yet; None = not asked."""
     apart: bool = True
     """Decoded in the limited worker process."""
+    modules: tuple[str, ...] = ()
+    """Foreign modules that decoding imports; the worker loads them before its memory is limited."""
 
 
 def _size(file: FileIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
+def _has_empty_pages(file: FileIO, size: int) -> bool:
+    return fits.unwritten_pages(file, 0, size, 1) > 0
+
+
 FITS = Format(
     cards=lambda file: fits.read_cards(file)[0],
     decode=fits.decode,
     whole=lambda file, size: size >= fits.declared_bytes(file, size),
+    unfinished=fits.looks_unfinished,
     apart=False,
 )
-GZIPPED = Format(packed.gz_cards, packed.gz_decode, packed.gz_is_whole)
+GZIPPED = Format(packed.gz_cards, packed.gz_decode, packed.gz_is_whole, _has_empty_pages)
 TILED = Format(
     cards=packed.fz_cards,
     decode=lambda file, budget_bytes: packed.fz_decode(file, budget_bytes, _size(file)),
     whole=lambda file, size: size >= fits.declared_bytes(file, size),
+    unfinished=_has_empty_pages,
+    modules=("astropy.io.fits",),
 )
-XISF = Format(xisf.read_cards, xisf.decode, lambda file, size: size >= xisf.declared_bytes(file))
-TIFF = Format(tiff.tiff_cards, lambda file, budget_bytes: tiff.tiff_decode(cast(BinaryIO, file), budget_bytes))
-RAW = Format(raw.raw_cards, lambda file, budget_bytes: raw.raw_decode(cast(BinaryIO, file), budget_bytes))
+XISF = Format(
+    cards=xisf.read_cards,
+    decode=xisf.decode,
+    whole=lambda file, size: size >= xisf.declared_bytes(file),
+    unfinished=xisf.looks_unfinished,
+)
+TIFF = Format(
+    cards=tiff.tiff_cards,
+    decode=lambda file, budget_bytes: tiff.tiff_decode(cast(BinaryIO, file), budget_bytes),
+    unfinished=_has_empty_pages,
+    modules=("tifffile", "PIL.Image"),
+)
+RAW = Format(
+    cards=raw.raw_cards,
+    decode=lambda file, budget_bytes: raw.raw_decode(cast(BinaryIO, file), budget_bytes),
+    modules=("rawpy",),
+)
 
 FORMATS: dict[str, Format] = {
     **dict.fromkeys(FITS_SUFFIXES, FITS),

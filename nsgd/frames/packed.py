@@ -17,6 +17,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 31
 """zlib's word for: a gzip header, and the largest window."""
 PIECE_BYTES = 1 << 18
+MAX_START_BYTES = 1 << 20
+"""So many bytes may pass before the first expanded one."""
 
 
 # ---- gzip ----------------------------------------------------------------------------------------
@@ -81,6 +83,8 @@ class GzipSource:
             self._packed = self._packed or self._file.read(PIECE_BYTES)
             if not self._packed:
                 raise UnreadableFrame("The compressed file ends early.", may_retry=True)
+            if self.position == 0 and self._file.tell() > MAX_START_BYTES:
+                raise UnreadableFrame("The compressed file's own header does not end.")
             try:
                 piece = self._expander.decompress(self._packed, most)
             except zlib.error:

@@ -14,10 +14,9 @@ from io import FileIO
 from pathlib import Path
 
 from nsgd.errors import NotASub, UnreadableFrame
-from nsgd.frames import fits
 from nsgd.frames.formats import Format, format_of
 from nsgd.frames.header import Cards, facts, shown_name, with_sky_position
-from nsgd.frames.names import CAPTURE_SUFFIXES, FITS_SUFFIXES, looks_like_image, suffix_of
+from nsgd.frames.names import CAPTURE_SUFFIXES, looks_like_image
 from nsgd.frames.planes import Decoded, frame_of
 from nsgd.frames.worker import decoder
 from nsgd.records import Frame, FrameKind, HeaderFacts
@@ -105,11 +104,12 @@ def is_whole(path: Path, size: int) -> bool | None:
 
 def looks_unfinished(path: Path) -> bool:
     """True where a file of the right length holds stretches that were reserved but not written yet."""
-    if suffix_of(path) not in FITS_SUFFIXES:
-        return False
     try:
+        unfinished = format_of(path).unfinished
+        if unfinished is None:
+            return False
         with _opened(path) as file:
-            return fits.looks_unfinished(file)
+            return unfinished(file, os.fstat(file.fileno()).st_size)
     except (UnreadableFrame, NotASub):
         return False
 

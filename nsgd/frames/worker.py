@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -29,8 +30,8 @@ from nsgd.frames.formats import format_of
 from nsgd.frames.header import Card, Cards, Value
 from nsgd.frames.planes import Decoded
 
-WALL_LIMIT_S = 60.0
-CPU_LIMIT_S = 45
+WALL_LIMIT_S = 30.0
+CPU_LIMIT_S = 25
 MEMORY_SLACK_BYTES = 64 << 20
 """Address space that the worker may use besides the budget and what it has when it begins."""
 MAX_ANSWER_BYTES = 16 << 20
@@ -168,10 +169,19 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         path, budget_bytes = Path(os.fsdecode(base64.b64decode(request["path"]))), int(request["budget"])
+        _load_modules(path, budget_bytes)
         _limit(budget_bytes)
         answer, pixels = _answer(path, budget_bytes)
         _send(out, answer, pixels)
         del pixels
+
+
+def _load_modules(path: Path, budget_bytes: int) -> None:
+    """Import what decoding will need; a missing extra is reported by the reader itself."""
+    if budget_bytes:
+        for name in format_of(path).modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def _send(out: BinaryIO, answer: dict[str, Any], pixels: bytes | memoryview) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.errors import NotASub, UnreadableFrame
-from nsgd.frames.fits import read_fully
+from nsgd.frames.fits import read_fully, unwritten_pages
 from nsgd.frames.header import Card, Value
 from nsgd.frames.planes import Decoded, check_budget
 from nsgd.frames.source import Source
@@ -242,9 +242,21 @@ def read_cards(source: Source) -> dict[str, Card]:
 
 
 def declared_bytes(source: Source) -> int:
-    """Bytes up to the end of the last attached block; the XML itself is not parsed for that."""
+    """Bytes up to the end of the last attached block."""
+    return max((begin + length for begin, length in _attachments(source)), default=0)
+
+
+def _attachments(source: Source) -> list[tuple[int, int]]:
+    """First byte and length of every attached block; the XML itself is not parsed for that."""
     places = re.findall(rb"attachment:(\d{1,18}):(\d{1,18})", _header(source))
-    return max((int(begin) + int(length) for begin, length in places), default=0)
+    return [(int(begin), int(length)) for begin, length in places]
+
+
+def looks_unfinished(source: Source, size: int) -> bool:
+    """True where an attached block holds pages that were reserved but not written."""
+    return any(
+        unwritten_pages(source, begin, min(begin + length, size), 1) > 0 for begin, length in _attachments(source)
+    )
 
 
 # ---- the data block ------------------------------------------------------------------------------

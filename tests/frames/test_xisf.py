@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsgd.errors import FileProblem, NotASub, UnreadableFrame
-from nsgd.frames.read import is_whole, read_frame
+from nsgd.frames.read import is_whole, looks_unfinished, read_frame
 from nsgd.frames.xisf import card_value, decode, read_cards
 
 BUDGET = 100_000_000
@@ -159,6 +159,18 @@ def test_an_xisf_copy_of_a_sub_is_the_same_sub(tmp_path: Path, rng: np.random.Ge
     assert copy.content_id == fits.content_id
     assert copy.saturation_adu == 65535.0
     assert np.array_equal(copy.planes[0].pixels, pixels)
+
+
+def test_a_preallocated_copy_is_suspected(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = noise(rng, 200, 300)
+    xml = xisf_picture(f'geometry="300:200:1" sampleFormat="UInt16" location="attachment:{{at}}:{pixels.nbytes}"')
+    content = xisf_bytes(xml, pixels.tobytes())
+    path = tmp_path / "a.xisf"
+    path.write_bytes(content)
+    assert not looks_unfinished(path)
+    path.write_bytes(content[:60_000].ljust(len(content), b"\0"))
+    assert is_whole(path, len(content)) is True
+    assert looks_unfinished(path)
 
 
 @pytest.mark.parametrize(
