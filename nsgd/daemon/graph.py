@@ -24,8 +24,8 @@ def draw_alert(reader: Reader, alert: Alert, limits: Limits, zone: tzinfo | None
     if not found:
         return None
     rows, verdicts = [row for row, _ in found], [verdict for _, verdict in found]
-    line = alert.body.split("\n")[0]
-    png = night_graph(rows, verdicts, Caption(alert.title, line, state), cut_off=limits.transmission, zone=zone)
+    caption = Caption(alert.title, alert.body.split("\n")[0], SkyState.CLEAR if alert.resolves else state)
+    png = night_graph(rows, verdicts, caption, cut_off=limits.transmission, zone=zone)
     folder = reader.folder / PICTURES
     folder.mkdir(exist_ok=True)
     path = folder / f"{alert.event_id}-{alert.created_utc_s:.0f}.png"
