@@ -202,6 +202,8 @@ class Catalogue:
     """Discs kept out of the sky nodes: all stars, also those too faint or too bright to measure."""
     stars_detected: int
     recipe: int
+    profile: Floats = field(default_factory=lambda: np.empty((0, 9)))
+    """(channels, 9) curve of growth of the first sub: beta of its stars, and how each aperture's share deviates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,57 +1,120 @@
 """Forced photometry in total flux: sums where stars are, corrected by the sub's own curve of growth.
 
-Every catalogue star is summed in the one of six circular apertures (in units of the sub's FWHM) that
-gives its least noise; the choice follows from the catalogue, so it is the same in every sub. The
-curve of growth of the sub's bright stars turns each sum into total flux, and a Moffat profile fitted
-to its outer rings adds the light beyond the largest aperture. Swelling stars thus do not look like
-cloud, whatever their shape: defocused and trailed stars have a curve of growth like any other.
+Every catalogue star is summed in the one of seven apertures (in units of the sub's FWHM, elongated like
+its stars) that gives its least noise: soft Gaussian ones for faint stars, sharp ones for bright
+stars. The choice follows from the catalogue, so it is the same in every sub. The curve of growth
+(`growth`) of the sub's bright stars turns each sum into total flux. Swelling stars thus do not look like
+cloud, whatever their shape.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from nsgd.measure import growth
 from nsgd.records import Floats, Pixels
 
-RADII_FWHM = np.array([0.75, 1.0, 1.4, 2.0, 2.8, 4.0])
-"""Aperture radii in units of the sub's FWHM."""
+MARGIN_FWHM = 2.0
+"""Stars nearer to an edge than this are not measured."""
 GROWTH_STARS = 150
-FIELD_PRIOR = 0.03
-"""Expected size of the change of a share across the field."""
+FIELD_ROUNDS = 3
+FIELD_PRIOR = 0.2
+"""Expected size of the change of ln FWHM across the field."""
 FIELD_GAIN = 25.0
 """Chi-squared that a change across the field must explain to be believed."""
-MAX_BETA, MIN_BETA = 12.0, 1.6
 
 Mask = NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Size and shape of the apertures: those of the sub's stars as the pixels show them."""
+
+    fwhm_px: float
+    """Geometric mean of both axes."""
+    ellipticity: float = 0.0
+    angle_deg: float = 0.0
+
+    @property
+    def axes(self) -> tuple[float, float, float]:
+        """Long and short axis of an ellipse with the area of the unit circle, and its angle in radians."""
+        root = float(np.sqrt(1.0 - self.ellipticity))
+        turn = float(np.radians(self.angle_deg))
+        return 1.0 / root, root, (turn + np.pi / 2) % np.pi - np.pi / 2
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Growth:
-    """Curve of growth: share of the total flux within each aperture."""
+    """Curve of growth of one plane of one sub."""
 
-    radius_px: Floats
-    share: Floats
-    """(6,) enclosed share of the flux to infinity."""
-    share_err: Floats
-    """(6,) relative errors, common to all stars of the sub."""
-    stars: int
+    fit: growth.Fit
+    used: NDArray[np.intp]
+    """Numbers of the bright stars behind it."""
+    bright: growth.Bright
+    mean: growth.Mean
     field: Floats
-    """(6, 5) relative change of the share across the field: u, v, u^2, u v, v^2 with u, v in -1..1."""
+    """(5,) change of ln FWHM across the field: u, v, u^2, u v, v^2 with u, v in -1..1."""
 
-    def at(self, aperture: NDArray[np.intp], u: Floats, v: Floats) -> Floats:
+    def share_at(self, aperture: NDArray[np.intp], u: Floats, v: Floats) -> Floats:
         """Enclosed share of stars at field positions u, v for their aperture numbers."""
-        terms = np.stack((u, v, u * u - 1 / 3, u * v, v * v - 1 / 3), axis=1)
-        return np.asarray(self.share[aperture] * (1.0 + np.einsum("nk,nk->n", self.field[aperture], terms)))
+        return np.asarray(self.fit.share[aperture] * self._swollen(u, v)[np.arange(aperture.size), aperture])
+
+    def _swollen(self, u: Floats, v: Floats) -> Floats:
+        """(n, 8) shares at field positions over those at a mean position."""
+        if not self.field.any():
+            return np.ones((u.size, growth.APERTURES))
+        swelling = np.clip(_field_terms(u, v) @ self.field, -0.7, 0.7)
+        return growth.swollen_shares(self.fit, self.bright.aperture_fwhm_px, swelling)
+
+    def joint_flux(self, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:
+        """Flux, variance and relative common error of the stars behind the curve, from all their apertures."""
+        share = self.fit.share * self._swollen(u, v)
+        slope = growth.ring_shares(share * self.fit.stretch)
+        flux, variance, sensitivity = growth.joint_flux(self.bright, self.mean, growth.ring_shares(share), slope)
+        width_err = float(self.fit.share_err[0] / max(abs(self.fit.stretch[0]), 1e-3))
+        return flux, variance, np.maximum(sensitivity * width_err, self.fit.share_err[-1])
 
 
-def circle_sums(pixels: Pixels, x: Floats, y: Floats, radius_px: Floats | float) -> Floats:
-    """(n,) sums in circles with exact pixel overlap, sky not subtracted, ADU (NaN off the frame)."""
-    total, _, _ = sep.sum_circle(pixels, x, y, radius_px, subpix=0)
+def _field_terms(u: Floats, v: Floats) -> Floats:
+    return np.stack((u, v, u * u - 1 / 3, u * v, v * v - 1 / 3), axis=1)
+
+
+def soft_sums(pixels: Pixels, x: Floats, y: Floats, sigma_px: float, outline: Outline) -> Floats:
+    """(n,) sums under an elliptical Gaussian of peak 1, sky not subtracted, ADU (NaN off the frame)."""
+    long, short, angle = outline.axes
+    half = int(np.ceil(3.6 * sigma_px * long))
+    side = 2 * half + 1
+    if side > min(pixels.shape):
+        return np.full(x.size, np.nan)
+    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
+    inside = (column >= half) & (row >= half) & (column < pixels.shape[1] - half) & (row < pixels.shape[0] - half)
+    out = np.full(x.size, np.nan)
+    cos, sin = np.cos(angle), np.sin(angle)
+    xx = (cos / long) ** 2 + (sin / short) ** 2
+    yy = (sin / long) ** 2 + (cos / short) ** 2
+    xy = cos * sin * (long**-2 - short**-2)
+    step = np.arange(-half, half + 1)
+    for part in np.array_split(np.flatnonzero(inside), max(1, int(inside.sum()) * side * side // 300_000)):
+        dx = (step - (x[part] - column[part])[:, None]).astype(np.float32)[:, None, :] / np.float32(sigma_px)
+        dy = (step - (y[part] - row[part])[:, None]).astype(np.float32)[:, :, None] / np.float32(sigma_px)
+        view = np.exp(
+            np.float32(-0.5) * (np.float32(xx) * dx * dx + np.float32(2 * xy) * dx * dy + np.float32(yy) * dy * dy)
+        )
+        stamp = pixels[(row[part, None] + step)[:, :, None], (column[part, None] + step)[:, None, :]]
+        out[part] = np.einsum("nij,nij->n", view, stamp, dtype=np.float64)
+    return out
+
+
+def hard_sums(pixels: Pixels, x: Floats, y: Floats, radius_px: Floats | float, outline: Outline) -> Floats:
+    """(n,) sums in ellipses with exact pixel overlap, sky not subtracted, ADU (NaN off the frame)."""
+    long, short, angle = outline.axes
+    total, _, _ = sep.sum_ellipse(pixels, x, y, long, short, angle, radius_px, subpix=0)
     off = (x < -0.5) | (y < -0.5) | (x > pixels.shape[1] - 0.5) | (y > pixels.shape[0] - 0.5)
     return np.where(off, np.nan, total)
 
@@ -64,171 +127,190 @@ class GrowthStars:
     y: Floats
     sky_adu: Floats
     foreign: Floats
-    """(n, 6) flux of neighbours within each aperture, in units of the star's own, as the catalogue expects it."""
+    """(n, 8) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
 
 
 def foreign_light(
     star: tuple[Floats, Floats, Floats], all_stars: tuple[Floats, Floats, Floats], fwhm_px: float
 ) -> Floats:
-    """(n, 6) light of neighbours within each aperture over the star's own flux.
+    """(n, 8) light of neighbours within each soft aperture and ring over the star's own flux.
 
     Parameters
     ----------
     star, all_stars
         x, y and flux (any one unit) of the stars asked about and of all that are known.
     """
-    radius = RADII_FWHM * fwhm_px
+    radius = growth.hard_radius(fwhm_px)
+    sigma = growth.soft_sigma(fwhm_px)
     tree = cKDTree(np.column_stack(all_stars[:2]))
-    out = np.zeros((star[0].size, 6))
+    out = np.zeros((star[0].size, growth.APERTURES))
     near = tree.query_ball_point(np.column_stack(star[:2]), float(radius[-1] + 1.5 * fwhm_px))
     for k, others in enumerate(near):
         index = np.asarray(others, dtype=np.intp)
         distance = np.hypot(all_stars[0][index] - star[0][k], all_stars[1][index] - star[1][k])
-        index, distance = index[distance > 0.7 * fwhm_px], distance[distance > 0.7 * fwhm_px]
-        inside = 1.0 / (1.0 + np.exp((distance[:, None] - radius) / (0.3 * fwhm_px)))
-        out[k] = (inside * all_stars[2][index][:, None]).sum(axis=0) / max(float(star[2][k]), 1e-9)
+        index, distance = index[distance > 0.7 * fwhm_px], distance[distance > 0.7 * fwhm_px, None]
+        wide2 = sigma**2 + (0.45 * fwhm_px) ** 2
+        soft = sigma**2 / wide2 * np.exp(-0.5 * distance**2 / wide2)
+        rings = np.diff(1.0 / (1.0 + np.exp((distance - radius) / (0.3 * fwhm_px))), axis=1, prepend=0.0)
+        seen = np.concatenate((soft, rings), axis=1) * all_stars[2][index][:, None]
+        out[k] = seen.sum(axis=0) / max(float(star[2][k]), 1e-9)
     return out
 
 
-def growth_curve(pixels: Pixels, stars: GrowthStars, fwhm_px: float, noise_adu: float, egain: float) -> Growth:
+def growth_curve(
+    pixels: Pixels,
+    stars: GrowthStars,
+    outline: Outline,
+    noise: tuple[float, float, float],
+    anchor: growth.Profile | None,
+) -> Growth | None:
     """Curve of growth of bright, unsaturated stars whose neighbours' expected light is taken out.
 
     Parameters
     ----------
-    fwhm_px
-        Size of the stars of this plane.
-    egain
-        Electrons per ADU.
-
-    Notes
-    -----
-    The share between two neighbouring radii is the clipped, noise-weighted mean ratio of their sums; their
-    product runs from the largest radius inwards. The outer rings give alpha and beta of a Moffat
-    profile (Moffat 1969, A&A 3, 455): share beyond r = (1 + r^2 / alpha^2)^(1 - beta).
-    """
-    radius = RADII_FWHM * fwhm_px
-    area = np.pi * radius**2
-    sums = np.stack(
-        [circle_sums(pixels, stars.x, stars.y, r) - a * stars.sky_adu for r, a in zip(radius, area, strict=True)],
-        axis=1,
-    )
-    own = sums[:, 3] / (1.0 + stars.foreign[:, 3])
-    sums = sums - own[:, None] * stars.foreign
-    lonely = stars.foreign[:, 5] < max(0.3, float(np.sort(stars.foreign[:, 5])[min(20, len(own) - 1)]))
-    chosen = np.isfinite(sums).all(axis=1) & (sums[:, 3] > 0) & lonely
-    sums, flux, foreign = sums[chosen], sums[chosen, 3], stars.foreign[chosen]
-    u = 2.0 * stars.x[chosen] / pixels.shape[1] - 1.0
-    v = 2.0 * stars.y[chosen] / pixels.shape[0] - 1.0
-    ratio, error, field = np.ones(6), np.zeros(6), np.zeros((6, 5))
-    for k in range(4, -1, -1):
-        sky_part = (area[k + 1] - area[k]) * noise_adu**2
-        neighbours = 0.1 * (foreign[:, k + 1] - foreign[:, k]) * flux
-        ring_noise = np.sqrt(sky_part + 0.1 * flux / egain + neighbours**2) / flux
-        value, sigma, slope = _robust_ratio(sums[:, k], sums[:, k + 1], ring_noise, (u, v))
-        ratio[k], error[k] = ratio[k + 1] * value, np.hypot(error[k + 1], sigma)
-        field[k] = field[k + 1] + slope
-    outside = _moffat_outside(ratio, error)
-    return Growth(radius, ratio * (1.0 - outside[0]), np.hypot(error, outside[1]), int(chosen.sum()), field)
-
-
-def _robust_ratio(
-    inner: Floats, outer: Floats, noise: Floats, position: tuple[Floats, Floats]
-) -> tuple[float, float, Floats]:
-    """Clipped weighted mean of inner / outer, its error, and its relative change over the field (many stars only)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = inner / outer
-    keep = np.isfinite(ratio) & (outer > 0)
-    slope = np.zeros(5)
-    if keep.sum() < 1:
-        return float("nan"), float("nan"), slope
-    floor = 0.0
-    value = float(np.median(ratio[keep]))
-    for _ in range(5):
-        spread = np.sqrt(noise**2 + floor**2)
-        pull = np.abs(ratio - value) / spread
-        width = max(1.4826 * float(np.median(pull[keep])), 0.3)
-        use = keep & (pull < 3.0 * width)
-        weight = np.where(use, 1.0 / spread**2, 0.0)
-        value = float((weight * np.where(use, ratio, 0.0)).sum() / weight.sum())
-        floor = np.sqrt(max(float(np.median((ratio[use] - value) ** 2) / 0.455 - np.median(noise[use] ** 2)), 0.0))
-    number = max(int(use.sum()), 1)
-    scatter = np.sqrt(
-        float((weight * np.where(use, ratio - value, 0.0) ** 2).sum() / weight.sum()) / max(number - 1, 1)
-    )
-    error = max(scatter, float(1.0 / np.sqrt(weight.sum()))) / value
-    if number >= 40:
-        slope = _field_slope(ratio[use] / value - 1.0, weight[use], position[0][use], position[1][use])
-    return value, error, slope
-
-
-def _field_slope(residual: Floats, weight: Floats, u: Floats, v: Floats) -> Floats:
-    """Five low-order terms of a residual over the field; zeros unless they beat noise clearly."""
-    design = np.stack((u, v, u * u - 1 / 3, u * v, v * v - 1 / 3), axis=1)
-    weight = np.minimum(weight, 3.0 * float(np.median(weight)))
-    # chi-squared of the residuals about zero is about the number of stars: errors are taken from the scatter
-    weight = weight * residual.size / float((weight * residual**2).sum())
-    normal = (design * weight[:, None]).T @ design + np.eye(5) / FIELD_PRIOR**2
-    projected = (design * weight[:, None]).T @ residual
-    slope = np.linalg.solve(normal, projected)
-    return np.asarray(slope) if float(slope @ projected) > FIELD_GAIN else np.zeros(5)
-
-
-def _moffat_outside(ratio: Floats, error: Floats) -> tuple[float, float]:
-    """Share of the flux beyond the largest aperture, and its error, from the shares inside it.
-
-    A grid over beta with alpha from the innermost share that the fit uses; the three rings between
-    1.0 and 2.8 FWHM decide, with a mild prior at beta = 3.5 so that faint subs stay sane.
-    """
-    if not np.isfinite(ratio).all():
-        return 0.0, 0.01
-    r2 = RADII_FWHM**2
-    beta = np.geomspace(MIN_BETA, MAX_BETA, 60)[:, None]
-    alpha2 = np.geomspace(0.15, 12.0, 120)[None, :]
-    inside = 1.0 - (1.0 + r2[:, None, None] / alpha2) ** (1.0 - beta)
-    model = inside / inside[5]
-    sigma = np.maximum(error, 2e-4)
-    chi2 = sum(
-        ((model[k] - ratio[k]) / (sigma[k] + (3e-3 if k < 2 else 1e-3 if k < 3 else 0.0))) ** 2 for k in range(1, 5)
-    )
-    chi2 = chi2 + (np.log(beta / 3.5) / 0.5) ** 2
-    probability = np.exp(-0.5 * (chi2 - chi2.min()))
-    outside = 1.0 - inside[5]
-    mean = float((probability * outside).sum() / probability.sum())
-    variance = float((probability * (outside - mean) ** 2).sum() / probability.sum())
-    return mean, float(np.sqrt(variance))
-
-
-def choose_apertures(flux_adu: Floats, fwhm_px: float, noise_adu: float, egain_e_per_adu: float) -> NDArray[np.intp]:
-    """(n,) number of the aperture with the least noise for stars of this total flux and this noise.
-
-    A Moffat profile of beta 3 stands for the curve of growth; the true one is measured later.
-    """
-    share = 1.0 - (1.0 + RADII_FWHM**2 / 0.962) ** -2.0
-    variance = (
-        np.maximum(flux_adu, 0.0)[:, None] * share / egain_e_per_adu
-        + np.pi * (RADII_FWHM * fwhm_px) ** 2 * noise_adu**2
-    )
-    return np.asarray(np.argmin(variance[:, :5] / share[:5] ** 2, axis=1))
-
-
-def total_flux(
-    pixels: Pixels, x: Floats, y: Floats, sky_adu: Floats, aperture: NDArray[np.intp], growth: Growth
-) -> tuple[Floats, Floats]:
-    """Total flux of stars and the number of noise pixels behind it.
-
-    Parameters
-    ----------
-    x, y, sky_adu, aperture
-        (n,) plane positions, local sky per pixel, number of the aperture to use.
+    noise
+        Noise of a pixel (ADU), of the sky level under a star (ADU), and electrons per ADU.
+    anchor
+        The profile of the series' first sub; None for that sub itself.
 
     Returns
     -------
-    flux, pixels
-        (n,) ADU; and the noise-equivalent area, so that the sky's part of the error is noise * sqrt(area).
+    Growth or None
+        None where no star is usable.
     """
-    radius = growth.radius_px[aperture]
-    u, v = 2.0 * x / pixels.shape[1] - 1.0, 2.0 * y / pixels.shape[0] - 1.0
-    share = growth.at(aperture, np.clip(u, -1, 1), np.clip(v, -1, 1))
-    area = np.pi * radius**2
-    flux = (circle_sums(pixels, x, y, radius) - area * sky_adu) / share
-    return flux, area / share**2
+    fwhm = outline.fwhm_px
+    soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
+    hard = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in growth.hard_radius(fwhm)]
+    rings = [hard[0], *(outer - inner for inner, outer in pairwise(hard))]
+    sums = np.stack(soft + rings, axis=1) - growth.areas(fwhm) * stars.sky_adu[:, None]
+    width = float(np.sqrt(max(fwhm**2 - 8.0 * np.log(2.0) * growth.PIXEL_VARIANCE, 0.3 * fwhm**2)))
+    start = growth.shares(fwhm, np.array(width), np.array(3.2)) * (1.0 if anchor is None else 1.0 + anchor.deviation)
+    own = sums[:, 2] / (start[2] + stars.foreign[:, 2])
+    foreign = own[:, None] * stars.foreign
+    total = stars.foreign[:, growth.SOFT :].sum(axis=1)
+    lonely = total < max(0.3, float(np.sort(total)[min(20, total.size - 1)])) if total.size else total > 0
+    chosen = np.isfinite(sums).all(axis=1) & (own > 0) & lonely
+    if not chosen.any():
+        return None
+    bright = growth.Bright(
+        (sums - foreign)[chosen], (0.1 * foreign[chosen]) ** 2, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm
+    )
+    u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
+    mean = growth.mean_shares(bright, start, width, 3.2)
+    curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), np.flatnonzero(chosen), bright, mean, np.zeros(5))
+    for _ in range(FIELD_ROUNDS):
+        field = curve.field + _field_swelling(mean, (fwhm, curve.fit.fwhm_px, curve.fit.profile.beta), u, v)
+        if (field == curve.field).all():
+            break
+        swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
+        even = growth.evened(bright, curve.fit, swollen)
+        mean = growth.mean_shares(even, start, width, 3.2)
+        curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), curve.used, bright, mean, field)
+    return curve
+
+
+def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Floats, v: Floats) -> Floats:
+    """(5,) low-order change of ln FWHM over the field, from the residuals; zeros unless it beats noise clearly."""
+    aperture, fwhm, beta = widths
+    slope = (
+        growth.shares(aperture, np.array(fwhm * 1.001), np.array(beta))
+        - growth.shares(aperture, np.array(fwhm), np.array(beta))
+    ) / 1e-3
+    if mean.flux.size < 40:
+        return np.zeros(5)
+    # a star's own flux is free: what is left of the slope is not along the mean shares
+    filtered = mean.inverse @ mean.share
+    amount = (filtered @ slope) / (filtered @ mean.share)
+    free = slope - amount[:, None] * mean.share
+    weighted = np.einsum("nkl,nl->nk", mean.inverse, free)
+    weight = mean.flux**2 * (weighted * free).sum(axis=1)
+    swelling = mean.flux * (weighted * mean.left).sum(axis=1) / weight
+    weight = np.minimum(weight, 5.0 * float(np.median(weight)))
+    middle = float(np.median(swelling))
+    spread = 1.4826 * float(np.median(np.abs(swelling - middle)))
+    kept = np.abs(swelling - middle) < 5.0 * max(spread, 1e-6)
+    design, weight, swelling = _field_terms(u[kept], v[kept]), weight[kept], swelling[kept]
+    normal, projected = (design * weight[:, None]).T @ design, (design * weight[:, None]).T @ swelling
+    plain = np.linalg.lstsq(normal, projected, rcond=None)[0]
+    # errors are taken from what the terms leave over
+    unit = swelling.size / float((weight * (swelling - design @ plain) ** 2).sum())
+    terms = np.linalg.solve(unit * normal + np.eye(5) / FIELD_PRIOR**2, unit * projected)
+    return np.asarray(terms) if unit * float(terms @ projected) > FIELD_GAIN else np.zeros(5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forced:
+    """Where stars are to be measured: plane pixels, local sky per pixel, and what they are expected to be."""
+
+    x: Floats
+    y: Floats
+    sky_adu: Floats
+    expected_adu: Floats
+    """Total flux in the catalogue."""
+    bright: NDArray[np.intp]
+    """Numbers of the stars that the curve of growth was sought from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fluxes:
+    """Total fluxes of stars."""
+
+    flux: Floats
+    flux_err: Floats
+    """Without the star's own photons, ADU."""
+    common_err: Floats
+    """Relative error that the curve of growth brings to each star."""
+
+
+def total_fluxes(
+    pixels: Pixels, stars: Forced, outline: Outline, curve: Growth, noise: tuple[float, float, float]
+) -> Fluxes:
+    """Total flux of every star from its best aperture, of the bright ones from all apertures together.
+
+    Parameters
+    ----------
+    noise
+        Noise of a pixel (ADU), of the sky level under a star (ADU), and electrons per ADU.
+    """
+    aperture = growth.best_apertures(stars.expected_adu, outline.fwhm_px, noise[0], noise[2])
+    u, v = _field_position(pixels, stars.x, stars.y)
+    share = curve.share_at(aperture, u, v)
+    area, noise2 = _aperture_areas(outline.fwhm_px)
+    flux = (_chosen_sums(pixels, stars, aperture, outline) - area[aperture] * stars.sky_adu) / share
+    variance = noise[0] ** 2 * noise2[aperture] / share**2 + (noise[1] * area[aperture] / share) ** 2
+    used = stars.bright[curve.used]
+    joint, joint_var, joint_err = curve.joint_flux(u[used], v[used])
+    dimming = max(float(np.median(joint / np.maximum(stars.expected_adu[used], 1e-9))), 0.0)
+    # a soft or small aperture counts a part of the photons: more noise than that of the whole star
+    _, photons = growth.noise_terms(outline.fwhm_px)
+    expected = dimming * np.maximum(stars.expected_adu, 0.0) / noise[2]
+    variance += expected * np.maximum(photons[aperture] - 1.0, 0.0)
+    flux[used], variance[used] = joint, np.maximum(joint_var - expected[used], 0.05 * joint_var)
+    common = curve.fit.share_err[aperture]
+    common[used] = joint_err
+    return Fluxes(flux, np.sqrt(variance), common)
+
+
+def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Positions over the plane as u, v in -1..1."""
+    return np.clip(2.0 * x / pixels.shape[1] - 1.0, -1, 1), np.clip(2.0 * y / pixels.shape[0] - 1.0, -1, 1)
+
+
+def _aperture_areas(fwhm_px: float) -> tuple[Floats, Floats]:
+    """(8,) integrals of the apertures and of their squares, pixels."""
+    soft2, whole = growth.soft_sigma(fwhm_px) ** 2, np.pi * growth.hard_radius(fwhm_px) ** 2
+    return np.concatenate((2.0 * np.pi * soft2, whole)), np.concatenate((np.pi * soft2, whole))
+
+
+def _chosen_sums(pixels: Pixels, stars: Forced, aperture: NDArray[np.intp], outline: Outline) -> Floats:
+    """(n,) sum of each star in its own aperture, ADU."""
+    sums = np.full(stars.x.size, np.nan)
+    for k, sigma in enumerate(growth.soft_sigma(outline.fwhm_px)):
+        mine = aperture == k
+        if mine.any():
+            sums[mine] = soft_sums(pixels, stars.x[mine], stars.y[mine], float(sigma), outline)
+    sharp = aperture >= growth.SOFT
+    if sharp.any():
+        radius = growth.hard_radius(outline.fwhm_px)[aperture[sharp] - growth.SOFT]
+        sums[sharp] = hard_sums(pixels, stars.x[sharp], stars.y[sharp], radius, outline)
+    return sums

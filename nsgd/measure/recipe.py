@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.errors import MeasureFailure
-from nsgd.measure import photometry, sky, stars
+from nsgd.measure import growth, photometry, sky, stars
 from nsgd.measure.register import Match, Points, register
 from nsgd.measure.shape import Shape, shape_of
 from nsgd.measure.stars import StarList
@@ -29,7 +29,7 @@ from nsgd.records import (
 )
 from nsgd.settings import Measure
 
-RECIPE = 1
+RECIPE = 2
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -149,15 +149,24 @@ def identity_facts(frame: Frame, catalogue: Catalogue, settings: Measure, calibr
     return _facts(frame, catalogue, seen, match, calibration)
 
 
-def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calibration: str) -> SubFacts:
+def _plane_parts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match) -> list[PlanePart]:
+    """Every plane measured at the catalogue's stars."""
     x, y = match.transform.apply(catalogue.x, catalogue.y)
-    node_x, node_y = match.transform.apply(catalogue.node_x, catalogue.node_y)
     swelling = max(1.0, seen.shape.fwhm_px * seen.plane.step_px / catalogue.fwhm_px)
     mask_x, mask_y = match.transform.apply(catalogue.mask_x, catalogue.mask_y)
     discs = (mask_x, mask_y, catalogue.mask_radius_px * swelling)
-    parts = [
-        _measure_plane(plane, (x, y, catalogue.flux[:, k]), discs, seen, frame) for k, plane in enumerate(frame.planes)
+    known: list[growth.Profile | None] = [growth.Profile(float(p[0]), p[1:]) for p in catalogue.profile]
+    anchors = known or [None] * len(frame.planes)
+    return [
+        _measure_plane(plane, (x, y, catalogue.flux[:, k]), discs, seen, frame, (anchors[k], catalogue.flags))
+        for k, plane in enumerate(frame.planes)
     ]
+
+
+def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calibration: str) -> SubFacts:
+    x, y = match.transform.apply(catalogue.x, catalogue.y)
+    node_x, node_y = match.transform.apply(catalogue.node_x, catalogue.node_y)
+    parts = _plane_parts(frame, catalogue, seen, match)
     nodes = [sky.node_values(part.mesh, *plane_px(plane, node_x, node_y), catalogue.node_half_px / plane.step_px)
              for part, plane in zip(parts, frame.planes, strict=True)]  # fmt: skip
     flags = catalogue.flags.copy()
@@ -197,11 +206,21 @@ class PlanePart:
     mesh: sky.Mesh
     noise_adu: float
     sky_adu: float
+    profile: growth.Profile
+
+
+def _outline(seen: Survey) -> photometry.Outline:
+    """Apertures as large and as elongated as the sub's stars."""
+    shape = seen.shape
+    fwhm = max(shape.seen_fwhm_px, MIN_APERTURE_FWHM_PX)
+    if not np.isfinite(shape.elongation_deg):
+        return photometry.Outline(fwhm)
+    return photometry.Outline(fwhm, min(shape.ellipticity, 0.8), shape.elongation_deg)
 
 
 def _measure_plane(
     plane: Plane, catalogue: tuple[Floats, Floats, NDArray[np.float32]], discs: tuple[Floats, Floats, Floats],
-    seen: Survey, frame: Frame,
+    seen: Survey, frame: Frame, known: tuple[growth.Profile | None, Flags],
 ) -> PlanePart:  # fmt: skip
     """Mesh, noise and forced photometry of one plane at positions in full-resolution pixels."""
     shared = plane is seen.plane
@@ -209,23 +228,25 @@ def _measure_plane(
     mask = _mask(view, plane, discs)
     mesh = sky.masked_mesh(view, seen.mesh if shared else sky.sky_mesh(view), mask)
     noise = sky.pixel_noise(plane.pixels, mask, view.bin)
-    fwhm = max(seen.shape.seen_fwhm_px, MIN_APERTURE_FWHM_PX)
+    outline = _outline(seen)
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])
-    flags = _star_flags(plane, x, y, fwhm, frame.saturation_adu)
+    flags = _star_flags(plane, x, y, outline.fwhm_px, frame.saturation_adu)
     flux0 = catalogue[2].astype(np.float64)
-    x, y, growth = _centred_growth(plane, mesh, (x, y, flux0), flags, (fwhm, noise, egain))
-    aperture = photometry.choose_apertures(flux0, fwhm, noise, egain)
-    local = mesh.at(x, y)
-    flux, area = photometry.total_flux(plane.pixels, x, y, local, aperture, growth)
-    per_cell = np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan)) * view.bin**2
-    flux_err = noise * np.sqrt(area + 0.5 * area**2 / per_cell)
-    bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
-    share_err = _common_err(growth.share_err[aperture], flux0, flux_err**2 + np.abs(flux0) / egain, flags)
-    sky_level = float(np.nanmedian(mesh.level))
-    return PlanePart(
-        np.where(bad, np.nan, flux), np.where(bad, np.nan, flux_err), flags, share_err, mesh, noise, sky_level
+    per_cell = float(np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan))) * view.bin**2
+    # bilinear interpolation between cells halves the variance of one cell
+    sky_err = noise * np.sqrt(0.5 / per_cell)
+    x, y, bright, curve = _centred_growth(
+        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0])
     )
+    forced = photometry.Forced(x, y, mesh.at(x, y), flux0, bright)
+    found = photometry.total_fluxes(plane.pixels, forced, outline, curve, (noise, sky_err, egain))
+    bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
+    share_err = _common_err(found.common_err, flux0, found.flux_err**2 + np.abs(flux0) / egain, flags)
+    return PlanePart(
+        np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err, mesh, noise,
+        float(np.nanmedian(mesh.level)), curve.fit.profile,
+    )  # fmt: skip
 
 
 def _common_err(share_err: Floats, flux: Floats, variance: Floats, flags: Flags) -> float:
@@ -246,7 +267,7 @@ def _mask(view: sky.View, plane: Plane, discs: tuple[Floats, Floats, Floats]) ->
 def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_adu: float) -> Flags:
     """Saturated cores, stars at the edge, and stars whose pixels hold no number."""
     flags = np.zeros(x.size, dtype=np.uint8)
-    margin = photometry.RADII_FWHM[3] * fwhm_px + 1.0
+    margin = photometry.MARGIN_FWHM * fwhm_px + 1.0
     height, width = plane.pixels.shape
     finite = np.isfinite(x) & np.isfinite(y)
     edge = ~finite | (x < margin) | (y < margin) | (x > width - 1 - margin) | (y > height - 1 - margin)
@@ -260,15 +281,17 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
 
 
 def _centred_growth(
-    plane: Plane, mesh: sky.Mesh, forced: tuple[Floats, Floats, Floats], flags: Flags, known: tuple[float, float, float]
-) -> tuple[Floats, Floats, photometry.Growth]:
+    plane: Plane, mesh: sky.Mesh, forced: tuple[Floats, Floats, Floats], flags: Flags,
+    known: tuple[photometry.Outline, tuple[float, float, float], growth.Profile | None],
+) -> tuple[Floats, Floats, NDArray[np.intp], photometry.Growth]:  # fmt: skip
     """Positions corrected by the bright stars' own centroids, and the curve of growth of those stars.
 
     Bright stars are measured where they are; the others follow the median shift (colour planes are
     shifted against each other by the air and the lens).
     """
     x, y, flux0 = forced
-    fwhm, noise, egain = known
+    outline, noises, anchor = known
+    fwhm, noise = outline.fwhm_px, noises[0]
     good = np.flatnonzero((flags == StarFlag.OK) & (flux0 > 40.0 * noise * fwhm))
     if good.size < 8:
         good = np.flatnonzero((flags & (StarFlag.EDGE | StarFlag.MASKED | StarFlag.SATURATED)) == 0)
@@ -283,7 +306,10 @@ def _centred_growth(
     used = bright[trusted] if trusted.sum() >= 3 else bright
     foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), fwhm)
     growing = photometry.GrowthStars(x[used], y[used], mesh.at(x[used], y[used]), foreign)
-    return x, y, photometry.growth_curve(plane.pixels, growing, fwhm, noise, egain)
+    curve = photometry.growth_curve(plane.pixels, growing, outline, noises, anchor)
+    if curve is None:
+        raise MeasureFailure("no_stars", "no star shows the curve of growth", stars_detected=int(bright.size))
+    return x, y, used, curve
 
 
 def catalogue_from(
@@ -310,14 +336,17 @@ def catalogue_from(
     fwhm = seen.shape.fwhm_px * seen.plane.step_px
     noise = sky.pixel_noise(seen.plane.pixels, None, 1)
     radius = _mask_radius(seen.stars.flux, seen.shape.fwhm_px, noise) * seen.plane.step_px
-    rough = _rough(frame, seen, fwhm)
-    facts = _facts(frame, _with_discs(rough, x, y, radius), seen, _identity(number), "")
+    blends = _blends(x, y, seen.stars.flux, fwhm)
+    rough = _rough(frame, seen, fwhm, blends)
+    parts = _plane_parts(frame, _with_discs(rough, x, y, radius), seen, _identity(number))
     chosen = np.arange(number)[: settings.max_stars]
-    flags = facts.flags | _blends(x, y, seen.stars.flux, fwhm)
+    flags = np.bitwise_or.reduce([part.flags for part in parts]) | blends
+    flux = np.nan_to_num(np.stack([part.flux for part in parts], axis=1)).astype(np.float32)
+    profile = np.array([(part.profile.beta, *part.profile.deviation) for part in parts])
     fresh = Catalogue(
         1, frame.header.width_px, frame.header.height_px, frame.channels,
-        x[chosen], y[chosen], np.nan_to_num(facts.flux[chosen]), flags[chosen] & ~np.uint8(StarFlag.EDGE), fwhm,
-        *_nodes(frame, seen), x, y, radius, number, RECIPE,
+        x[chosen], y[chosen], flux[chosen], flags[chosen] & ~np.uint8(StarFlag.EDGE), fwhm,
+        *_nodes(frame, seen), x, y, radius, number, RECIPE, profile,
     )  # fmt: skip
     return fresh if previous is None or transform is None else _extended(previous, fresh, transform, settings.max_stars)
 
@@ -326,14 +355,14 @@ def _identity(number: int) -> Match:
     return Match(Transform(), np.arange(number), np.arange(number), 0.0, -99.0)
 
 
-def _rough(frame: Frame, seen: Survey, fwhm_px: float) -> Catalogue:
+def _rough(frame: Frame, seen: Survey, fwhm_px: float, flags: Flags) -> Catalogue:
     """The survey's stars as a catalogue, good enough to measure their total fluxes with."""
     x, y = seen.points.x, seen.points.y
     per_channel = np.repeat(seen.stars.flux[:, None] / len(frame.planes), len(frame.planes), axis=1)
     none = np.empty(0)
     return Catalogue(
         0, frame.header.width_px, frame.header.height_px, frame.channels, x, y, per_channel.astype(np.float32),
-        np.zeros(x.size, dtype=np.uint8), fwhm_px, none, none, 1.0, none, none, none, x.size, RECIPE,
+        flags, fwhm_px, none, none, 1.0, none, none, none, x.size, RECIPE,
     )  # fmt: skip
 
 
@@ -414,7 +443,7 @@ def _extended(previous: Catalogue, fresh: Catalogue, transform: Transform, max_s
         min(previous.fwhm_px, fresh.fwhm_px), node_x, node_y, previous.node_half_px,
         np.append(previous.mask_x, mask_x[unseen]), np.append(previous.mask_y, mask_y[unseen]),
         np.append(previous.mask_radius_px, fresh.mask_radius_px[unseen]),
-        max(previous.stars_detected, fresh.stars_detected), RECIPE,
+        max(previous.stars_detected, fresh.stars_detected), RECIPE, previous.profile,
     )  # fmt: skip
 
 

@@ -1,0 +1,385 @@
+"""Curve of growth: which share of a star's light each aperture holds, as a stretch of the series' own curve.
+
+The sums of the sub's bright stars in soft and hard apertures are fitted by a Moffat profile (Moffat
+1969, A&A 3, 455) as the pixels show it. Its width is free in every sub. Its beta, and how the real
+profile deviates from a Moffat, are those of the series' first sub unless the data contradict them: a
+prior with a narrow peak and broad wings, so that wings change only when they visibly do. Without that
+prior a curve costs 1.3 to 1.6 times the photon limit in faint or cloudy subs, with it 1.04 to 1.2
+times (Cramer-Rao), and whatever is wrong with the anchor's curve cancels in ratios.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nsgd.records import Floats
+
+SOFT_FWHM = np.array([0.30, 0.45, 0.70])
+"""Sigmas of the Gaussian apertures in units of the FWHM: they see the core, and no pixel phase."""
+HARD_FWHM = np.array([1.0, 1.4, 2.0, 2.8, 4.0])
+"""Radii of the sharp apertures in units of the FWHM."""
+SOFT = len(SOFT_FWHM)
+APERTURES = SOFT + len(HARD_FWHM)
+BETAS = np.geomspace(1.5, 15.0, 60)
+USUAL_BETA, USUAL_SPREAD = 3.3, 0.45
+"""Centre and width (in ln beta) of what telescopes and air make."""
+CHANGE_ODDS = 0.03
+"""Prior probability that beta is not the anchor's."""
+DEVIATIONS = np.array([0.0002, 0.002, 0.012, 0.064])
+"""Sizes of the deviation from the expected profile that are tried, relative to each share."""
+DEVIATION_ODDS = np.array([0.75, 0.15, 0.06, 0.04])
+EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5])
+"""Relative scatter of the sums within sharp apertures by the star's place in its pixel, at a FWHM of 3.2 px."""
+MOST_MISFIT = 2.2
+"""A star whose reduced chi-squared about the mean curve is higher loses weight: it is no single star."""
+SKY_BIAS = 0.03
+"""Error of the sky that all stars may share, in units of the pixel noise."""
+_EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)) - np.eye(len(HARD_FWHM), k=-1)))[
+    :, :-1
+]
+"""What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
+PIXEL_VARIANCE = 1.0 / 12.0
+"""Variance per axis of a square pixel, px^2."""
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
+ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
+"""Quadrature over the enclosed share of light, 0..1."""
+ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """What one sub's curve of growth was found to be; the first sub's is the anchor of its series."""
+
+    beta: float
+    deviation: Floats
+    """(8,) share of each soft aperture and of each ring over the Moffat's, minus one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """Posterior of the curve of growth."""
+
+    share: Floats
+    """(8,) share of the flux to infinity in each aperture."""
+    share_err: Floats
+    """(8,) relative error, common to all stars of the sub."""
+    stretch: Floats
+    """(8,) relative change of each share when the star grows by 1 (in ln FWHM)."""
+    fwhm_px: float
+    """Of the light on the sensor."""
+    profile: Profile
+
+
+def soft_sigma(fwhm_px: float) -> Floats:
+    """Sigmas of the soft apertures, pixels."""
+    return SOFT_FWHM * fwhm_px
+
+
+def hard_radius(fwhm_px: float) -> Floats:
+    """Radii of the hard apertures, pixels."""
+    return HARD_FWHM * fwhm_px
+
+
+def _scale2(fwhm_px: Floats, beta: Floats) -> Floats:
+    """Moffat alpha^2."""
+    return np.asarray(fwhm_px**2 / (4.0 * (2.0 ** (1.0 / beta) - 1.0)))
+
+
+def _soft_share(sigma2: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
+    """Integral of a Moffat times exp(-r^2 / 2 sigma2); the three broadcast."""
+    reach = (1.0 - ENCLOSED) ** (-1.0 / (np.asarray(beta)[..., None] - 1.0)) - 1.0
+    half = 0.5 * _scale2(fwhm_px, beta) / sigma2
+    return np.asarray((ENCLOSED_WEIGHT * np.exp(-half[..., None] * reach)).sum(axis=-1))
+
+
+def enclosed(radius_px: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
+    """Share of a pixelated Moffat within circles that are summed with exact pixel overlap; broadcasts.
+
+    The pixels blur the light twice (they integrate it, and an aperture's edge cuts them), to first order
+    a loss of pi r v |dP/dr|, v being the variance of both.
+    """
+    alpha2 = _scale2(fwhm_px, beta)
+    x = 1.0 + radius_px**2 / alpha2
+    blur = 2.0 * PIXEL_VARIANCE * 2.0 * (beta - 1.0) * beta * radius_px**2 / alpha2**2 * x ** (-beta - 1.0)
+    return np.asarray(1.0 - x ** (1.0 - beta) - blur)
+
+
+def shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
+    """(..., 8) share in each soft aperture, in the innermost hard one, and in each ring."""
+    fwhm, power = np.asarray(fwhm_px, dtype=np.float64)[..., None], np.asarray(beta, dtype=np.float64)[..., None]
+    sigma2 = soft_sigma(aperture_fwhm_px) ** 2
+    blurred = sigma2 + PIXEL_VARIANCE
+    soft = sigma2 / blurred * _soft_share(blurred, fwhm, power)
+    rings = np.diff(enclosed(hard_radius(aperture_fwhm_px), fwhm, power), axis=-1, prepend=0.0)
+    return np.concatenate((soft, rings), axis=-1)
+
+
+def areas(aperture_fwhm_px: float) -> Floats:
+    """(8,) integral of each soft aperture and area of each ring, pixels."""
+    rings = np.diff(np.pi * hard_radius(aperture_fwhm_px) ** 2, prepend=0.0)
+    return np.concatenate((2.0 * np.pi * soft_sigma(aperture_fwhm_px) ** 2, rings))
+
+
+def overlaps(aperture_fwhm_px: float, fwhm_px: float, beta: float) -> tuple[Floats, Floats]:
+    """(8, 8) integrals of the products of two apertures, over the sky and over a star's light."""
+    sigma2 = soft_sigma(aperture_fwhm_px) ** 2
+    radius = np.linspace(0.0, 4.0 * aperture_fwhm_px, 401)
+    middle = 0.5 * (radius[1:] + radius[:-1])
+    area = np.pi * np.diff(radius**2)
+    alpha2 = float(_scale2(np.array(fwhm_px), np.array(beta)))
+    light = np.diff(1.0 - (1.0 + radius**2 / alpha2) ** (1.0 - beta))
+    edge = np.concatenate(([0.0], hard_radius(aperture_fwhm_px)))
+    rings = (middle >= edge[:-1, None]) & (middle < edge[1:, None])
+    views = np.concatenate((np.exp(-0.5 * middle**2 / sigma2[:, None]), rings.astype(np.float64)))
+    return (views * area) @ views.T, (views * light) @ views.T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bright:
+    """Sums of the bright stars that show the curve, and what their noise is made of."""
+
+    sums: Floats
+    """(n, 8) sky and neighbours taken out, ADU."""
+    neighbour_var: Floats
+    """(n, 8) ADU^2"""
+    pixel_var: float
+    sky_var: float
+    """Variance of the sky level under one star, ADU^2."""
+    egain_e_per_adu: float
+    aperture_fwhm_px: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mean:
+    """Mean shares of the bright stars (free in one common factor)."""
+
+    share: Floats
+    covariance: Floats
+    """(8, 8)"""
+    flux: Floats
+    """(n,) ADU"""
+    left: Floats
+    """(n, 8) what the mean does not explain, ADU."""
+    inverse: Floats
+    """(n, 8, 8) inverse covariance of each star's sums."""
+
+
+def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> Mean:
+    """Combine stars of unknown flux; neighbours that were not foreseen lose weight, ring by ring and star by star.
+
+    A scatter of the hard apertures' edges about the mean (where the star lies in its pixel) is found from
+    the stars and added to their noise.
+    """
+    area = areas(bright.aperture_fwhm_px)
+    empty, lit = overlaps(bright.aperture_fwhm_px, fwhm_px, beta)
+    fixed = empty * bright.pixel_var + np.outer(area, area) * bright.sky_var
+    fixed[np.diag_indices(APERTURES)] *= 1.0 + 1e-9
+    least2 = (EDGE_SCATTER * (3.2 / fwhm_px) ** 2) ** 2
+    share, edge2, damp = start.copy(), least2, np.ones_like(bright.sums)
+    flux = np.maximum(bright.sums[:, SOFT - 1] / share[SOFT - 1], 1e-9)
+    for step in range(ROUNDS):
+        noise = fixed + (flux / bright.egain_e_per_adu)[:, None, None] * lit
+        own = np.diagonal(noise, axis1=1, axis2=2)
+        known = noise + (bright.neighbour_var + (damp - 1.0) * own)[:, :, None] * np.eye(APERTURES)
+        edges = (_EDGES * edge2) @ _EDGES.T
+        inverse = np.linalg.inv(known + flux[:, None, None] ** 2 * edges)
+        filtered = inverse @ share
+        flux = np.maximum((filtered * bright.sums).sum(axis=1) / (filtered @ share), 1e-9)
+        left = bright.sums - flux[:, None] * share
+        damp = _damping(left, own + flux[:, None] ** 2 * np.diag(edges))
+        if step < ROUNDS - 2:
+            edge2 = np.maximum(_edge_scatter(left, flux, known), least2)
+        inverse = inverse * _trust(left, inverse)[:, None, None]
+        information = (flux[:, None, None] ** 2 * inverse).sum(axis=0)
+        fresh = np.linalg.solve(information, np.einsum("n,nkl,nl->k", flux, inverse, bright.sums))
+        share = fresh * (share[SOFT - 1] / fresh[SOFT - 1])
+    tilt = np.linalg.solve(information, np.einsum("n,nkl,l->k", flux, inverse, area))
+    covariance = np.linalg.inv(information) + SKY_BIAS**2 * bright.pixel_var * np.outer(tilt, tilt)
+    return Mean(share, covariance, flux, left, inverse)
+
+
+def _damping(left: Floats, variance: Floats) -> Floats:
+    """(n, 8) factor on the noise of sums that lie far from the mean, smooth so that no sub flips a star in or out."""
+    pull = np.abs(left) / np.sqrt(variance)
+    width = np.maximum(1.4826 * np.median(pull, axis=0), 1.0)
+    return np.asarray(1.0 + (pull / (2.5 * width)) ** 4)
+
+
+def _trust(left: Floats, inverse: Floats) -> Floats:
+    """(n,) weight of each star by how well it follows the mean curve."""
+    misfit = np.einsum("nk,nkl,nl->n", left, inverse, left) / (APERTURES - 1)
+    most = MOST_MISFIT * max(float(np.median(misfit)), 1.0)
+    return np.asarray(np.minimum(1.0, (most / np.maximum(misfit, 1e-9)) ** 2))
+
+
+def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
+    """Squared relative scatter of the sums within all but the last hard aperture that noise does not explain."""
+    bright = np.argsort(-flux, kind="stable")[: max(8, flux.size // 3)]
+    if bright.size < 8:
+        return np.zeros(APERTURES - SOFT - 1)
+    seen = np.cumsum(left[bright, SOFT:], axis=1)[:, :-1] / flux[bright, None]
+    ones = np.tri(APERTURES - SOFT)
+    within = ones @ noise[bright][:, SOFT:, SOFT:] @ ones.T
+    expected = np.diagonal(within, axis1=1, axis2=2)[:, :-1] / flux[bright, None] ** 2
+    return np.asarray(np.maximum(np.median(seen**2 - 0.455 * expected, axis=0) / 0.455, 0.0))
+
+
+def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profile | None) -> Fit:
+    """Posterior mean of the curve over beta and over the size of the deviations; the width is fitted."""
+    expected = np.zeros(APERTURES) if anchor is None else anchor.deviation
+    betas, prior = _prior(anchor)
+    typical = shares(aperture_fwhm_px, np.array(fwhm_px), np.array(3.0))
+    parts = [
+        _conditional(mean.share, mean.covariance, (size * typical) ** 2, (aperture_fwhm_px, fwhm_px), (betas, expected))
+        for size in DEVIATIONS
+    ]
+    log_weight = np.stack([part.log_like for part in parts]) + prior + np.log(DEVIATION_ODDS)[:, None]
+    weight = np.exp(log_weight - log_weight.max())
+    weight = (weight / weight.sum()).ravel()
+    share = np.concatenate([part.share for part in parts])
+    variance = np.concatenate([part.variance for part in parts])
+    stretch = np.concatenate([part.stretch for part in parts])
+    deviation = np.concatenate([part.deviation for part in parts])
+    width = np.concatenate([part.log_width for part in parts])
+    middle = weight @ share
+    spread = weight @ (variance + (share / middle - 1.0) ** 2)
+    beta = float(np.exp(weight @ np.tile(np.log(betas), len(parts))))
+    return Fit(
+        middle, np.sqrt(spread), weight @ stretch, float(np.exp(weight @ width)), Profile(beta, weight @ deviation)
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """The fit for one size of the deviations, one row per beta."""
+
+    log_like: Floats
+    share: Floats
+    variance: Floats
+    stretch: Floats
+    deviation: Floats
+    log_width: Floats
+
+
+def _conditional(
+    seen: Floats,
+    covariance: Floats,
+    deviation_var: Floats,
+    widths: tuple[float, float],
+    believed: tuple[Floats, Floats],
+) -> _Part:
+    aperture_fwhm, fwhm = widths
+    betas, expected = believed
+    spread = np.diag(deviation_var)
+    inverse = np.linalg.inv(covariance + spread)
+    log_width = np.full(betas.size, np.log(fwhm))
+    for _ in range(4):
+        plain = shares(aperture_fwhm, np.exp(log_width), betas)
+        slope = (shares(aperture_fwhm, np.exp(log_width + 1e-3), betas) - plain) / 1e-3
+        model, slope = plain * (1.0 + expected), slope * (1.0 + expected)
+        jacobian = np.stack((model, slope), axis=-1)
+        weighted = inverse @ jacobian
+        normal = np.swapaxes(jacobian, 1, 2) @ weighted
+        solution = np.linalg.solve(normal, (np.swapaxes(weighted, 1, 2) @ seen)[..., None])[..., 0]
+        log_width = log_width + np.clip(solution[:, 1] / solution[:, 0], -0.2, 0.2)
+    factor = solution[:, 0]
+    left = seen - factor[:, None] * model
+    chi2 = np.einsum("bk,kl,bl->b", left, inverse, left)
+    log_like = -0.5 * (chi2 + np.linalg.slogdet(covariance + spread)[1] + np.linalg.slogdet(normal)[1])
+    found = model + left @ (inverse @ spread) / factor[:, None]
+    outside = 1.0 - enclosed(hard_radius(aperture_fwhm)[-1], np.exp(log_width), betas)
+    total = (found[:, SOFT:].sum(axis=1) + outside)[:, None]
+    share = _cumulated(found) / total
+    stretch = _cumulated(slope) / total / share
+    width_var = np.linalg.inv(normal)[:, 1, 1] / factor**2
+    unknown = np.maximum(np.diag(spread - spread @ inverse @ spread), 0.0) / _square(share)
+    variance = stretch**2 * width_var[:, None] + unknown
+    return _Part(log_like, share, variance, stretch, found / plain - 1.0, log_width)
+
+
+def _square(share: Floats) -> Floats:
+    """Squared shares, kept from zero."""
+    return np.maximum(share, 1e-3) ** 2
+
+
+def _cumulated(parts: Floats) -> Floats:
+    """Soft apertures as they are, rings summed up to apertures."""
+    return np.concatenate((parts[:, :SOFT], np.cumsum(parts[:, SOFT:], axis=1)), axis=1)
+
+
+def _prior(anchor: Profile | None) -> tuple[Floats, Floats]:
+    """Values of beta and the log of their prior probabilities; the anchor's own beta comes first."""
+    usual = np.exp(-0.5 * (np.log(BETAS / USUAL_BETA) / USUAL_SPREAD) ** 2)
+    usual /= usual.sum()
+    if anchor is None:
+        return BETAS, np.log(usual + 1e-300)
+    probability = np.concatenate(([1.0 - CHANGE_ODDS], CHANGE_ODDS * usual))
+    return np.concatenate(([anchor.beta], BETAS)), np.log(probability + 1e-300)
+
+
+def joint_flux(bright: Bright, mean: Mean, share: Floats, slope: Floats) -> tuple[Floats, Floats, Floats]:
+    """Total flux of the bright stars from all their apertures together.
+
+    Parameters
+    ----------
+    share, slope
+        (n, 8) share of each soft aperture and of each ring for each star, and its change with ln FWHM.
+
+    Returns
+    -------
+    flux, variance, sensitivity
+        (n,) generalised least squares: ADU; ADU^2, the star's own photons included; and the relative change
+        of the flux with ln FWHM.
+    """
+    filtered = np.einsum("nkl,nl->nk", mean.inverse, share)
+    variance = 1.0 / (filtered * share).sum(axis=1)
+    flux = (filtered * bright.sums).sum(axis=1) * variance
+    return flux, variance, np.abs((filtered * slope).sum(axis=1)) * variance
+
+
+def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:
+    """(n, 8) shares of stars that are wider by `swelling` in ln FWHM, over those of the fit."""
+    return np.asarray(
+        _cumulated(_ring_swelling(fit, aperture_fwhm_px, swelling))
+        / _cumulated(_ring_swelling(fit, aperture_fwhm_px, np.zeros(1)))
+    )
+
+
+def _ring_swelling(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:
+    beta = np.full(swelling.size, fit.profile.beta)
+    return shares(aperture_fwhm_px, fit.fwhm_px * np.exp(swelling), beta) * (1.0 + fit.profile.deviation)
+
+
+def evened(bright: Bright, fit: Fit, swelling: Floats) -> Bright:
+    """The bright stars' sums as if all had the width of the fit."""
+    change = _ring_swelling(fit, bright.aperture_fwhm_px, swelling) / _ring_swelling(
+        fit, bright.aperture_fwhm_px, np.zeros(1)
+    )
+    return replace(bright, sums=bright.sums / np.maximum(change, 0.2))
+
+
+def ring_shares(aperture_share: Floats) -> Floats:
+    """(n, 8) shares of apertures -> shares of soft apertures and rings."""
+    rings = np.diff(aperture_share[:, SOFT:], axis=1, prepend=0.0)
+    return np.concatenate((aperture_share[:, :SOFT], rings), axis=1)
+
+
+def best_apertures(flux_adu: Floats, fwhm_px: float, noise_adu: float, egain_e_per_adu: float) -> NDArray[np.intp]:
+    """(n,) number of the aperture with the least noise for stars of this flux, by a Moffat of beta 3.2."""
+    sky2, light2 = noise_terms(fwhm_px)
+    variance = np.maximum(flux_adu, 0.0)[:, None] / egain_e_per_adu * light2 + noise_adu**2 * sky2
+    return np.asarray(np.argmin(variance[:, 1 : APERTURES - 1], axis=1) + 1)
+
+
+def noise_terms(fwhm_px: float) -> tuple[Floats, Floats]:
+    """(8,) noise pixels of each aperture, and its photon variance over the flux, for total flux."""
+    empty, lit = overlaps(fwhm_px, fwhm_px, 3.2)
+    share = _cumulated(shares(fwhm_px, np.array([fwhm_px]), np.array([3.2])))[0]
+    sums = np.concatenate((np.zeros((APERTURES - SOFT, SOFT)), np.tri(APERTURES - SOFT)), axis=1)
+    whole = np.concatenate((np.eye(APERTURES)[:SOFT], sums))
+    sky2, light2 = np.diag(whole @ empty @ whole.T), np.diag(whole @ lit @ whole.T)
+    return sky2 / share**2, light2 / share**2
