@@ -16,7 +16,7 @@ import pytest
 
 from nsgd import config, simulate
 from nsgd.cli.entry import run_command
-from nsgd.session.store import DaemonStatus, Reader, Store
+from nsgd.session.store import DaemonStatus, FolderStatus, Reader, Store
 
 SUBS = 10
 
@@ -504,6 +504,18 @@ def test_doctor_fails_on_a_missing_folder_and_says_what_to_do(nsgd: Nsgd, tmp_pa
     code, found = findings(nsgd, "--store", store)
     assert code == 1
     assert found[f"folder {tmp_path / 'gone'}"]["remedy"] == "mount the share or disk, or correct watch.folders"
+
+
+def test_doctor_asks_a_running_daemon_how_it_watches(nsgd: Nsgd, store: Path) -> None:
+    now_utc_s = time.time()
+    folders = (FolderStatus("/lights", "polling", "a share"), FolderStatus("/gone", "missing", "no such folder"))
+    opened = Store.open(store, now_utc_s)
+    with opened:
+        opened.beat(now_utc_s, DaemonStatus(os.getpid(), "here", now_utc_s, now_utc_s, folders))
+    said = nsgd("doctor", "--store", store)
+    assert said.code == 1
+    assert "ok   watched: /lights: polling (a share)\n" in said.out
+    assert "FAIL watched: /gone: missing (no such folder)\n     -> mount the share or disk\n" in said.out
 
 
 def test_doctor_reports_bad_settings_and_goes_on(nsgd: Nsgd, tmp_path: Path) -> None:

@@ -202,10 +202,14 @@ def look_at_daemon(status: DaemonStatus | None, now_utc_s: float) -> Iterator[Fi
     if not status.alive(now_utc_s):
         quiet = f"process {status.pid} last moved {_age(age_s)} ago"
         yield Finding("fail", "daemon", quiet, "look at its log and start it again")
-    else:
-        yield Finding("ok", "daemon", f"running, process {status.pid}")
+        return
+    yield Finding("ok", "daemon", f"running, process {status.pid}")
     if status.message:
         yield Finding("warn", "daemon", status.message)
+    for folder in status.folders:
+        missing = folder.mode == "missing"
+        how = f"{folder.path}: {folder.mode}{f' ({folder.message})' if folder.message else ''}"
+        yield Finding("fail" if missing else "ok", "watched", how, "mount the share or disk" if missing else "")
 
 
 def look_at_clock(now_utc_s: float) -> Iterator[Finding]:
