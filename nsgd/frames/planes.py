@@ -16,6 +16,8 @@ from nsgd.records import Frame, HeaderFacts, Pixels, Plane
 SMALLEST_SIDE_PX = 16
 SAMPLE_RUNS = 64
 SAMPLE_RUN_PIXELS = 256
+SPLIT_ROWS = 32
+"""Rows of a colour plane made at a time: their pixels stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,16 +89,21 @@ def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
     pattern
         The 2x2 cell at row 0, column 0.
     """
-    height_px, width_px = (side // 2 * 2 for side in pixels.shape)
-    cell = {place: pixels[place // 2 : height_px : 2, place % 2 : width_px : 2] for place in range(4)}
-    red, blue = pattern.index("R"), pattern.index("B")
+    height_px, width_px = (side // 2 for side in pixels.shape)
+    red, green, blue = (np.empty((height_px, width_px), np.float32) for _ in range(3))
+    at_red, at_blue = pattern.index("R"), pattern.index("B")
     first, second = (place for place in range(4) if pattern[place] == "G")
-    green = cell[first] + cell[second]
-    green *= np.float32(0.5)
+    for row in range(0, height_px, SPLIT_ROWS):
+        rows = slice(row, min(row + SPLIT_ROWS, height_px))
+        strip = pixels[2 * rows.start : 2 * rows.stop]
+        cell = [strip[place // 2 :: 2, place % 2 : 2 * width_px : 2] for place in range(4)]
+        red[rows], blue[rows] = cell[at_red], cell[at_blue]
+        np.add(cell[first], cell[second], out=green[rows])
+        green[rows] *= np.float32(0.5)
     return (
-        Plane("R", np.ascontiguousarray(cell[red]), red % 2, red // 2, 2),
+        Plane("R", red, at_red % 2, at_red // 2, 2),
         Plane("G", green, 0.5, 0.5, 2),
-        Plane("B", np.ascontiguousarray(cell[blue]), blue % 2, blue // 2, 2),
+        Plane("B", blue, at_blue % 2, at_blue // 2, 2),
     )
 
 
