@@ -40,7 +40,7 @@ MUTED_BY_CLOUD_S = 3600.0
 IN_A_ROW = 3
 TWICE = 2
 
-URGENT = frozenset({"cloud", "no_subs", "folder_lost", "cannot_save", "internal_errors", "field_lost", "no_stars"})
+URGENT = frozenset({"cloud", "no_subs", "folder_lost", "cannot_save", "internal_errors", "field_lost", "no_light"})
 MUTES: dict[str, frozenset[str]] = {
     "no_subs": frozenset({"folder_lost", "cannot_save"}),
     "cloud": frozenset({"no_subs", "folder_lost"}),
@@ -149,6 +149,10 @@ class AlarmState:
     summed_up: bool = False
     last_end_utc_s: float = NAN
     """End of the newest sub's exposure."""
+    last_seen_utc_s: float = NAN
+    """When the newest sub was seen, live or not."""
+    paced: int = 0
+    """Subs in a row that arrived as fast as they were taken."""
     last_live_utc_s: float = NAN
     """When the newest live sub was seen."""
     silent: bool = False
@@ -250,11 +254,14 @@ _OF_THE_MACHINE = frozenset({"folder_lost", "cannot_save", "disk_low", "internal
 
 def _taken(state: AlarmState, seen: Observation, scene: _Scene) -> AlarmState:
     sky = look(state.seen, seen)
-    live = scene.now_utc_s - seen.end_utc_s <= LIVE_S
+    paced = state.paced + 1 if _keeps_pace(state, seen, scene.now_utc_s) else 0
+    live = scene.now_utc_s - seen.end_utc_s <= LIVE_S or paced >= IN_A_ROW
     state = replace(
         state,
         seen=sky,
         tally=_counted(state.tally, seen),
+        paced=paced,
+        last_seen_utc_s=scene.now_utc_s,
         last_end_utc_s=seen.end_utc_s,
         last_live_utc_s=scene.now_utc_s if live else state.last_live_utc_s,
         silent=False,
@@ -266,6 +273,15 @@ def _taken(state: AlarmState, seen: Observation, scene: _Scene) -> AlarmState:
         state = _finished(state, "no_subs", scene.now_utc_s)
         state = _watch_telescope(state, seen, scene)
     return _watch_sky(state, seen, live, scene)
+
+
+def _keeps_pace(state: AlarmState, seen: Observation, now_utc_s: float) -> bool:
+    """Whether subs arrive as fast as they were taken.
+
+    They do even where the capture computer's clock is hours off; a backlog arrives much faster.
+    """
+    taken_s, arrived_s = seen.end_utc_s - state.last_end_utc_s, now_utc_s - state.last_seen_utc_s
+    return taken_s > 0 and abs(taken_s - arrived_s) < max(0.25 * taken_s, 5.0)
 
 
 def _counted(tally: Tally, seen: Observation) -> Tally:
@@ -392,7 +408,7 @@ def _watch_telescope(state: AlarmState, seen: Observation, scene: _Scene) -> Ala
     sky = state.seen
     signs = (
         ("field_lost", sky.lost_run, TWICE, sky.evidence),
-        ("no_stars", sky.dark_run if sky.cause in ("no light", "no stars") else 0, TWICE, sky.evidence),
+        ("no_light", sky.dark_run if sky.cause == "no light" else 0, TWICE, sky.evidence),
         ("trailed", sky.trailed_run if scene.alarm.soft_stars else 0, IN_A_ROW, f"ellipticity {seen.ellipticity:.2f}"),
         ("soft", sky.soft_run if scene.alarm.soft_stars else 0, IN_A_ROW, f"stars {seen.fwhm_px:.1f} px wide"),
     )

@@ -18,7 +18,6 @@ CAUSES = {
     "dew": "Dew or frost?",
     "obstruction": "Something stands before the telescope?",
     "no stars": "No stars",
-    "no light": "No light: cap on, shutter stuck?",
 }
 TROUBLES = {
     "no_subs": ("No new subs", "Subs arrive again"),
@@ -27,7 +26,7 @@ TROUBLES = {
     "disk_low": ("The disk is nearly full", "The disk has room again"),
     "internal_errors": ("nsgd keeps failing", "nsgd works again"),
     "field_lost": ("The field is lost", "The field is found again"),
-    "no_stars": ("No stars in the subs", "Stars are back"),
+    "no_light": ("No light in the subs: cap on, shutter stuck?", "There is light again"),
     "soft": ("Stars are soft", "Stars are sharp again"),
     "trailed": ("Stars are trailed", "Stars are round again"),
     "unreadable": ("Files cannot be read", "Files can be read again"),
@@ -87,6 +86,8 @@ def first(event: Event, sky: Sky, now_utc_s: float, zone: tzinfo | None, urgent:
         lines = (f"{_sentence(event.sentence)} Since {clock(event.began_utc_s, zone)}.", _series(sky))
         return _alert(event, event.kind, TROUBLES[event.kind][0], lines, now_utc_s, urgent)
     title = f"{CAUSES.get(event.cause, 'Light is lost')}: {percent(sky.transmission)}"
+    if event.cause == "no stars":
+        title = "No stars: thick cloud, or something covers the telescope"
     kind = {"dew": "dew", "obstruction": "obstructed"}.get(event.cause, "cloud")
     return _alert(event, kind, title, _sky_lines(event, sky, zone), now_utc_s, urgent)
 

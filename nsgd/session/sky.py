@@ -149,6 +149,14 @@ class Normal:
         """ln of the sky's level at a time."""
         return self.ln_sky + self.sky_slope * min((utc_s - self.utc_s) / 3600.0, 0.5)
 
+    def after_pause(self) -> Normal:
+        """The moon and the twilight went on meanwhile: the sky's level is not known."""
+        return replace(self, ln_sky=NAN, sky_slope=0.0)
+
+    def of_another_night(self) -> Normal:
+        """Focus and sky are new; the stars and their scatter are those of the field."""
+        return replace(self.after_pause(), fwhm_px=NAN, ellipticity=NAN, background=NAN)
+
     def learnt(self, seen: Observation) -> Normal:
         """The means after one more clear sub."""
         gain = max(0.08, 1.0 / (self.subs + 1))
@@ -192,6 +200,8 @@ def _mean(old: float, new: float, gain: float) -> float:
 
 NEW_NIGHT_S = 6 * 3600.0
 LONG_PAUSE_S = 900.0
+REMEMBERED_S = 30 * 86_400.0
+"""A stream that was not used for so long is forgotten."""
 FAST_DIP, FAST_SIGMA = 0.05, 5.0
 """One sub that is fainter than both opens a dip at once."""
 CUED_DIP, CUED_SIGMA = 0.03, 3.5
@@ -305,10 +315,17 @@ def _at(sky: Sky, seen: Observation) -> Sky:
     """The memory carried on to the sub's time: cadence, new night, long pause."""
     gap_s = seen.utc_s - sky.last_utc_s
     if gap_s > NEW_NIGHT_S:
-        streams = {key: replace(stream, track=Track()) for key, stream in sky.streams.items()}
+        streams = {
+            key: replace(stream, track=Track(), normal=stream.normal.of_another_night())
+            for key, stream in sky.streams.items()
+            if seen.utc_s - stream.normal.utc_s < REMEMBERED_S
+        }
         return Sky(streams=streams, cadence_s=sky.cadence_s, label=sky.label)
     if gap_s > LONG_PAUSE_S:
-        streams = {key: replace(stream, track=stream.track.loosened(0.005)) for key, stream in sky.streams.items()}
+        streams = {
+            key: replace(stream, track=stream.track.loosened(0.005), normal=stream.normal.after_pause())
+            for key, stream in sky.streams.items()
+        }
         return replace(sky, streams=streams)
     if gap_s > 0:
         # Median tracking: pauses for autofocus and flips do not lengthen it much.

@@ -114,7 +114,8 @@ def _row(
     )  # fmt: skip
     row = SubRow(
         sub_id=1 + index + 10_000 * night, content_id=f"{night}-{index}",
-        series_id=1 + script.filters.index(filter_name), stream=f"{exposure_s:g}s", folder="f", path=f"f/{night}-{index}.fits", gone=False, header=header,
+        series_id=1 + script.filters.index(filter_name), stream=f"{exposure_s:g}s", folder="f",
+        path=f"f/{night}-{index}.fits", gone=False, header=header,
         session=f"night{night}", arrived_utc_s=mid, order_utc_s=mid, order_flag="", failure=None, measure_s=0.1,
     )  # fmt: skip
     seen = script.stars * max(truth.light, 0.0) ** 0.6 * 1.5
