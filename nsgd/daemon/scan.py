@@ -16,6 +16,9 @@ SHARES = frozenset(
 )  # fmt: skip
 """File systems that tell nothing about what other machines write; also all of `fuse.*`."""
 
+STEADY_INODES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "tmpfs"})
+"""File systems whose files keep their inode number; FAT and shares hand out another one at any time."""
+
 
 @dataclass(slots=True)
 class Listing:
@@ -105,7 +108,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
             mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return ""
-    here = str(path.absolute())
+    here = str(path.resolve())
     best, found = -1, ""
     for line in mounts.splitlines():
         fields, _, tail = line.partition(" - ")

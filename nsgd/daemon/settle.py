@@ -42,7 +42,7 @@ class FileStat:
 
     @classmethod
     def of(cls, status: os.stat_result, *, trust_inode: bool = True) -> FileStat:
-        """From `os.stat`; shares may give a file another inode at every look (`trust_inode` False)."""
+        """From `os.stat`; FAT and shares may give a file another inode at every look (`trust_inode` False)."""
         written_utc_s = max(status.st_mtime, status.st_ctime)
         return cls(status.st_size, status.st_mtime_ns, status.st_ino if trust_inode else 0, written_utc_s)
 

@@ -34,7 +34,15 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from nsgd.daemon.scan import Listing, file_system, folders_without_events, is_inside, is_share, list_images
+from nsgd.daemon.scan import (
+    STEADY_INODES,
+    Listing,
+    file_system,
+    folders_without_events,
+    is_inside,
+    is_share,
+    list_images,
+)
 from nsgd.daemon.settle import FileStat, SettledFiles, is_plain_file
 from nsgd.settings import Watch
 
@@ -140,7 +148,7 @@ class FolderWatch:
         self._hints = _Hints()
         self._observer: BaseObserver | None = None
         self._place: tuple[int, int] | None = None
-        self._share = False
+        self._share = self._steady_inodes = False
         self._present = False
         self._lost_reason = "not looked at yet"
         self._events_reason = ""
@@ -252,7 +260,8 @@ class FolderWatch:
             if not known.intersection(listing.files):
                 self._hold(listing, known)
         self._place, self._present, self._lost_reason = place, True, ""
-        self._share = is_share(self._file_system_of(self.folder))
+        kind = self._file_system_of(self.folder)
+        self._share, self._steady_inodes = is_share(kind), kind in STEADY_INODES
         self._files.quiet_s = self._settings.quiet_share_s if self._share else self._settings.quiet_local_s
         self._scans = 0
         self._next_scan_s = now_s
@@ -276,7 +285,7 @@ class FolderWatch:
             return None
 
     def _stat_of(self, status: os.stat_result) -> FileStat:
-        return FileStat.of(status, trust_inode=not self._share)
+        return FileStat.of(status, trust_inode=self._steady_inodes)
 
     # ---- events ----------------------------------------------------------------------------------
 

@@ -281,6 +281,20 @@ def test_a_rewritten_header_brings_the_file_again(night: Night) -> None:
     assert night.turn(65.0, 1.0) == ["a.fits"]
 
 
+@pytest.mark.parametrize("kind", ["vfat", "cifs"])
+def test_inodes_that_wander_bring_no_file_again(night: Night, kind: str) -> None:
+    night.kind = kind
+    (night.folder / "a.fits").write_bytes(sub_bytes())
+    assert night.turn(7.0) == ["a.fits"]
+    content = (night.folder / "a.fits").read_bytes()
+    status = (night.folder / "a.fits").stat()
+    (night.folder / "a.fits").unlink()
+    (night.folder / "b.tmp").write_bytes(b"")  # takes the inode
+    (night.folder / "a.fits").write_bytes(content)
+    os.utime(night.folder / "a.fits", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert night.turn(70.0, 1.0) == []
+
+
 class Disks:
     """Two disks that can be mounted at one place: `FolderWatch` sees device numbers of our choice."""
 
