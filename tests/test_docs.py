@@ -12,6 +12,8 @@ from generate import BLOCKS, leaf_commands, with_blocks
 
 from nsgd.export.table import COLUMNS
 from nsgd.records import SkyState
+from nsgd.session.alerts import rule_of
+from nsgd.settings import Alarm
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -118,3 +120,12 @@ def test_every_kind_of_failure_is_explained() -> None:
 def test_every_sky_state_is_explained() -> None:
     text = README.partition("The sky is ")[2].partition("A sub is ")[0]
     assert not {str(state) for state in SkyState if f"`{state}`" not in text}
+
+
+@pytest.mark.parametrize("sensitivity", ["calm", "normal", "keen"])
+def test_the_readme_says_when_the_phone_rings(sensitivity: str) -> None:
+    rule = rule_of(Alarm(sensitivity=sensitivity))  # type: ignore[arg-type]
+    line = next(line for line in README.splitlines() if line.startswith(f"| `{sensitivity}` |"))
+    minutes = f"{rule.seconds / 60:.0f} minute"
+    for words in (f"below {rule.below:.2f} for {rule.subs} subs and {minutes}", f"above {rule.above:.2f}"):
+        assert words in line
