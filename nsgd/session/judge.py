@@ -55,6 +55,12 @@ SLOW_HAZE_MAG = 0.03
 QUARTER_STEP = 0.4506
 """First quartile of the change between two Gaussian subs, in units of one sub's noise."""
 
+FIT_SUBS = 8
+"""Fewest subs of a night that its extinction is fitted to."""
+
+ENVELOPE_WIDTHS = (0.06, 0.04, 0.025, 0.02)
+"""Loss of light, ln, from which on a sub has little say in the fit, in the steps of the fit."""
+
 LEARNING_SUBS = 5
 """Subs of a new stream until its clear level counts as known."""
 
@@ -471,45 +477,40 @@ def night_extinction(log_rate: Floats, airmass: Floats, night: Ints, prior_k: Fl
     (nights,) extinction, magnitudes per airmass.
     """
     count = len(prior_k)
-
-    def total(values: Floats) -> Floats:
-        return np.asarray(np.bincount(night, values, minlength=count), dtype=float)
-
     lowest, highest = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(lowest, night, airmass)
     np.maximum.at(highest, night, airmass)
     span = highest - lowest
-    fitted = (span > FIT_SPAN_AIRMASS) & (np.bincount(night, minlength=count) >= 8)
+    fitted = (span > FIT_SPAN_AIRMASS) & (np.bincount(night, minlength=count) >= FIT_SUBS)
     if not fitted.any():
         return prior_k
-    y = log_rate + LN_PER_MAG * prior_k[night] * airmass
-    x = airmass - 0.5 * (lowest + highest)[night]
-    prior_weight = 1.0 / (LN_PER_MAG * prior_err) ** 2
-    haze = (LN_PER_MAG * SLOW_HAZE_MAG / np.where(fitted, span, 1.0)) ** 2
-    slope, level = np.zeros(count), _top_of_night(y, night, count)
-    for width in (0.06, 0.04, 0.03, 0.02, 0.02):
-        below = (y - level[night] - slope[night] * x) / width
-        weight = np.where(below > 0, 1.0 / (1.0 + np.abs(below)), 1.0 / (1.0 + below**2) ** 2)
+    used = fitted[night]
+    x = (airmass - 0.5 * (lowest + highest)[night])[used]
+    y = (log_rate + LN_PER_MAG * prior_k[night] * airmass)[used]
+    haze_var = (LN_PER_MAG * SLOW_HAZE_MAG / np.where(fitted, span, 1.0)) ** 2
+    slope = _upper_slopes(x, y, night[used], haze_var, (LN_PER_MAG * prior_err) ** 2)
+    return np.asarray(np.maximum(prior_k - np.where(fitted, slope, 0.0) / LN_PER_MAG, 0.0), dtype=float)
+
+
+def _upper_slopes(x: Floats, y: Floats, night: Ints, haze_var: Floats, prior_var: float) -> Floats:
+    """(nights,) slope dy/dx of each night's upper envelope, drawn towards 0 by the prior."""
+    count = len(haze_var)
+
+    def total(values: Floats) -> Floats:
+        return np.asarray(np.bincount(night, values, minlength=count), dtype=float)
+
+    slope, level = np.zeros(count), total(y) / np.maximum(np.bincount(night, minlength=count), 1)
+    for width in ENVELOPE_WIDTHS:
+        above = (y - level[night] - slope[night] * x) / width
+        weight = np.where(above > 0, 1.0 / (1.0 + above * (above > 0)), 1.0 / (1.0 + above * above) ** 2)
         sum_w = np.maximum(total(weight), 1e-12)
         mean_x, mean_y = total(weight * x) / sum_w, total(weight * y) / sum_w
-        xx = total(weight * x * x) - sum_w * mean_x**2
+        xx = np.maximum(total(weight * x * x) - sum_w * mean_x**2, 1e-9)
         xy = total(weight * x * y) - sum_w * mean_x * mean_y
-        has = fitted & (xx > 1e-9)
-        free = np.divide(xy, xx, out=np.zeros(count), where=has)
-        belief = np.where(has, 1.0 / (width**2 / np.maximum(xx, 1e-9) + haze), 0.0)
-        slope = free * belief / (belief + prior_weight)
+        belief = 1.0 / (width**2 / xx + haze_var)
+        slope = xy / xx * belief / (belief + 1.0 / prior_var)
         level = mean_y - slope * mean_x
-    return np.asarray(np.maximum(prior_k - slope / LN_PER_MAG, 0.0), dtype=float)
-
-
-def _top_of_night(y: Floats, night: Ints, count: int) -> Floats:
-    """(nights,) upper quintile of the values of each night, 0 for a night without any."""
-    order = np.lexsort((y, night))
-    size = np.bincount(night, minlength=count)
-    last = np.cumsum(size)
-    at = np.maximum(last - 1 - size // 5, 0)
-    top: Floats = np.where(size > 0, y[order[np.minimum(at, len(order) - 1)]], 0.0)
-    return top
+    return slope
 
 
 # --- weights and decisions -----------------------------------------------------------------------
