@@ -136,10 +136,10 @@ def _smooth(surface: Surface, view: Sight) -> Floats:
 
 def shrunk(preview: Preview, step_px: float) -> Preview:
     """The preview averaged until its pixels are about as large as `step_px`, so that no star falls between two."""
-    bin_px = int(step_px / preview.step_px)
+    height, width, channels = preview.pixels.shape
+    bin_px = min(int(step_px / preview.step_px), height, width)
     if bin_px < 2:
         return preview
-    height, width, channels = preview.pixels.shape
     rows, columns = height // bin_px, width // bin_px
     squares = preview.pixels[: rows * bin_px, : columns * bin_px].reshape(rows, bin_px, columns, bin_px, channels)
     middle = preview.step_px * (bin_px - 1) / 2

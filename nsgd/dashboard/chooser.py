@@ -170,7 +170,7 @@ class ChooserScreen(BoardScreen):
             picture.pixels, picture.caption = None, "No preview of this sub is kept (any more)."
             return
         size_px = material[0].size_px
-        self._set_stretch(size_px, picture)
+        self._set_stretch(size_px)
         if self._stretch is None or self._sky is None:
             return
         pixels = self._pixels(material, sight(size_px, picture.room_px, self._zoom, self._centre))
@@ -191,13 +191,13 @@ class ChooserScreen(BoardScreen):
         sky = self._sky if self._sky is not None else np.zeros(1)
         return sky_of(whole.scaled) - sky
 
-    def _set_stretch(self, size_px: tuple[int, int], picture: Picture) -> None:
+    def _set_stretch(self, size_px: tuple[int, int]) -> None:
         """One stretch for all, from the reference (or the first sub that has a picture)."""
         if self._stretch is not None:
             return
         material = self._material(self._view.series.reference_id) or self._material(self.query_one(SubTable).sub_id)
         if material is not None:
-            whole = lay_sub(material[0], material[1], material[0].smoothness, sight(size_px, picture.room_px))
+            whole = lay_sub(material[0], material[1], material[0].smoothness, sight(size_px, (160, 120)))
             self._sky = sky_of(whole.scaled)
             self._stretch = shared_stretch(whole.scaled)
 

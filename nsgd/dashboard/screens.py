@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -209,24 +210,25 @@ class NightScreen(BoardScreen):
         return centre - self._span_s / 2, centre + self._span_s / 2
 
     def _draw_tabs(self) -> None:
-        night = self.board.night
-        names = Text()
-        ids = sorted(night.series)
-        if self.size.width < 62 and self._series_id in ids:
-            names.append(f"{ids.index(self._series_id) + 1}/{len(ids)} {self._series_name(self._series_id)}")
-        else:
-            for series_id in ids:
-                style = "reverse bold" if series_id == self._series_id else ""
-                names.append(f" {self._series_name(series_id)} ", style)
-                names.append(" ")
-        if self.view is not None:
-            names.append(f" {self.view.session or 'all nights'}", "dim")
-        self.query_one("#tabs", Static).update(names)
+        """All series with the one that is shown, or its number among them where they do not fit."""
+        ids = sorted(self.board.night.series)
+        names = {series_id: self._series_name(series_id) for series_id in ids}
+        night = f"  {self.view.session or 'all nights'}" if self.view is not None else ""
+        text = Text()
+        if sum(cell_len(name) + 3 for name in names.values()) + len(night) + 2 <= self.size.width:
+            for series_id, name in names.items():
+                text.append(f" {name} ", "reverse bold" if series_id == self._series_id else "")
+                text.append(" ")
+        elif self._series_id in names:
+            text.append(f"{ids.index(self._series_id) + 1}/{len(ids)} ")
+            text.append(names[self._series_id], "bold")
+        text.append(night, "dim")
+        self.query_one("#tabs", Static).update(text)
 
     def _series_name(self, series_id: int) -> str:
         series = self.board.night.series[series_id]
-        name = f"{inert(series.object_name, 20) or 'no name'} {inert(series.filter_name, 10)}"
-        return name.strip()
+        parts = (inert(series.object_name, 20) or "unnamed", inert(series.filter_name, 10))
+        return " ".join(part for part in parts if part not in ("", "none"))
 
     def _draw_counts(self) -> None:
         if self.view is None:

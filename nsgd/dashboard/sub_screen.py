@@ -176,7 +176,8 @@ class SubScreen(BoardScreen):
         current = self.query_one(ContentSwitcher).current
         text = Text()
         for number, (name, title) in enumerate(PAGES.items(), 1):
-            text.append(f" {number} {title} ", "reverse bold" if name == current else "")
+            words = f"{number} {title}" if name == current or self.size.width >= 62 else str(number)
+            text.append(f" {words} ", "reverse bold" if name == current else "")
         self.query_one("#pages", Static).update(text)
 
     def _draw_nothing(self, row: SubRow) -> None:
@@ -234,7 +235,7 @@ class SubScreen(BoardScreen):
         view = sight(study.size_px, picture.room_px, self._zoom, self._centre)
         base = lay_reference(study, reference, view).scaled
         if self._stretch is None:
-            whole = sight(study.size_px, picture.room_px)
+            whole = sight(study.size_px, (160, 120))
             self._stretch = shared_stretch(lay_reference(study, reference, whole).scaled)
         pixels = base
         if self._show != "reference":

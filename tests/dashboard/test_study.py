@@ -164,3 +164,13 @@ def test_one_stretch_makes_equal_light_equally_bright() -> None:
     assert float(np.median(stretch.apply(first))) == pytest.approx(0.22 * 255, abs=3)
     assert np.median(stretch.apply(first + 30.0)) > np.median(stretch.apply(first))
     assert np.median(stretch.brighter(2.0).apply(first)) > np.median(stretch.apply(first))
+
+
+@pytest.mark.parametrize("picture", [(1, 2), (3, 1), (2000, 5)])
+def test_a_picture_of_any_size_can_be_laid(planted: Planted, picture: tuple[int, int]) -> None:
+    study = study_of(planted, SLOPED)
+    with Reader.open(planted[1]) as reader:
+        preview = read_pictures(reader, study).sub
+    assert preview is not None
+    made = lay_sub(study, preview, study.smoothness, sight(study.size_px, picture))
+    assert made.corrected.shape == (picture[1], picture[0], 1)
