@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import tzinfo
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from nsgd.pictures import Caption, night_graph
 from nsgd.records import Alert, SkyState, SubRow, Verdict
 from nsgd.session.judge import Columns, judge
 from nsgd.session.series import session_of
+from nsgd.session.sky import observe, states
 from nsgd.session.store import Reader
 from nsgd.settings import Limits
 
@@ -41,11 +43,13 @@ def trim_pictures(folder: Path) -> None:
 
 
 def _judged(reader: Reader, night: str, limits: Limits) -> list[tuple[SubRow, Verdict]]:
-    """Measured subs of one night with their verdicts within their whole series."""
+    """Measured subs of one night with their verdicts within their whole series and the state of their sky."""
     found: list[tuple[SubRow, Verdict]] = []
     for series in reader.series():
         rows = reader.subs(series_id=series.series_id)
         if any(row.session == night for row in rows):
             verdicts = judge(Columns.from_rows(rows), series, limits)
             found += [(row, verdicts.of(row.sub_id)) for row in rows if row.session == night]
-    return found
+    found.sort(key=lambda pair: pair[0].order_utc_s)
+    skies = states(observe(row, verdict) for row, verdict in found)
+    return [(row, replace(verdict, sky_state=skies[row.sub_id])) for row, verdict in found]
