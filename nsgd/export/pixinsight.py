@@ -5,6 +5,7 @@ An .xnml is valid only for the very pixels that are integrated, so the registere
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from nsgd.export.judged import Judged
 from nsgd.export.outcome import Outcome, Progress, no_progress
 from nsgd.export.paths import PathMap, mapped
 from nsgd.export.registered import (
-    WORKERS,
     Group,
     RegisteredFrame,
     find_frames,
@@ -30,7 +30,7 @@ from nsgd.export.registered import (
     surfaces,
 )
 from nsgd.export.table import csv_bytes, sub_table, utc_text
-from nsgd.export.text import slug
+from nsgd.export.text import plain_name
 from nsgd.export.xnml import Xnml, invalid, matrix_shape, nodes_for, to_bytes
 from nsgd.frames.names import FITS_SUFFIXES, suffix_of
 from nsgd.records import Floats32, SubStatus
@@ -120,13 +120,16 @@ class _Writer:
         return path
 
     def write_group(self, group: Group) -> Iterator[tuple[Input, str]]:
-        """Write the .xnml of every frame, best first, rejected and failed ones last; yields what was written."""
+        """Write the .xnml of every frame, best first, rejected and failed ones last; yields what was written.
+
+        Files are made and written by the workers, so that none waits in memory.
+        """
         frames = sorted(group.frames, key=partial(_place, group))
-        names = [self._free_name(f"{group.name}/{slug(frame.path.stem)}") for frame in frames]
-        with ThreadPoolExecutor(WORKERS) as pool:
-            contents = pool.map(partial(self._content, group), frames)
-            for frame, name, content in zip(frames, names, contents, strict=True):
-                path = self.write(name, content)
+        names = [self._free_name(f"{group.name}/{plain_name(frame.path.stem) or 'frame'}") for frame in frames]
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            written = pool.map(partial(self._write_frame, group), frames, names)
+            for frame, path in zip(frames, written, strict=True):
+                self.files.append(path)
                 drizzle = frame.path.with_suffix(".xdrz")
                 yield (
                     Input(
@@ -150,9 +153,10 @@ class _Writer:
         """The path as the machine that stacks sees it."""
         return mapped(path, self.job.path_map)
 
-    def _content(self, group: Group, frame: RegisteredFrame) -> bytes:
+    def _write_frame(self, group: Group, frame: RegisteredFrame, name: str) -> Path:
         paths = (self.there(frame.path), self.there(group.reference.path))
-        return to_bytes(normalization(group, frame, paths, self.created), note="made by nsgd")
+        content = to_bytes(normalization(group, frame, paths, self.created), note="made by nsgd")
+        return write_bytes(self.out, name, content, force=self.job.force)
 
     def _free_name(self, stem: str) -> str:
         """A name that no other frame has, also where capitals make no difference."""

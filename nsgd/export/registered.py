@@ -6,6 +6,7 @@ One group per filter: one catalogue, one solution, one reference, verdicts by th
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,8 +45,10 @@ from nsgd.session.series import natural_key, series_key, session_of, stream_key
 from nsgd.settings import Settings
 from nsgd.walk import best_reference
 
-WORKERS: Final = 2
-"""Frames that are measured at a time; each needs memory for its pixels."""
+MEMORY_MB: Final = 300.0
+"""What the pixels of all frames that are measured at a time may take together."""
+PER_PIXEL_BYTES: Final = 7.0
+"""Of a frame while it is measured: its pixels, the binned view, masks."""
 FULL_SCALE_ADU: Final = 65535.0
 """What 1 becomes in frames of floating point."""
 MOST_FRAMES: Final = 0.8
@@ -213,7 +216,7 @@ def _measure_group(name: str, members: Sequence[RegisteredFrame], night: _Night)
     if catalogue is None:
         return None
     measured = []
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(workers_for(catalogue)) as pool:
         margins = [found for found in pool.map(partial(_margins, settings=settings), _spread(members, 12)) if found]
         catalogue = _with_lattice(catalogue, np.quantile(margins, MOST_FRAMES, axis=0))
         work = partial(_measured, catalogue=catalogue, settings=settings)
@@ -224,6 +227,12 @@ def _measure_group(name: str, members: Sequence[RegisteredFrame], night: _Night)
     known = [series for row in live.values() if (series := carried.series(row)) is not None]
     series = _series(members[0].row.header, catalogue, known[0] if known else None, night)
     return _judged(name, series, (catalogue, measured, chosen), settings)
+
+
+def workers_for(catalogue: Catalogue) -> int:
+    """How many frames are measured at a time: every core, as far as the memory for their pixels allows."""
+    pixels = catalogue.width_px * catalogue.height_px * len(catalogue.channels)
+    return max(1, min(os.cpu_count() or 1, int(MEMORY_MB * 1e6 / (PER_PIXEL_BYTES * pixels))))
 
 
 def _chosen_reference(
@@ -252,13 +261,9 @@ def _margins(frame: RegisteredFrame, settings: Settings) -> tuple[int, int, int,
     except (FileProblem, MeasureFailure):
         return None
     empty = np.isnan(picture.planes[0].pixels)
-    columns, rows = (empty.mean(axis=axis) > 0.05 for axis in (0, 1))
-    return _run(columns), _run(columns[::-1]), _run(rows), _run(rows[::-1])
-
-
-def _run(flags: Mask) -> int:
-    """How many flags are set in a row from the beginning."""
-    return int(np.logical_and.accumulate(flags).sum())
+    sides = [empty.mean(axis=axis) > 0.05 for axis in (0, 1)]
+    left, right, top, bottom = (int(_runs(flags[None, ::step])[0]) for flags in sides for step in (1, -1))
+    return left, right, top, bottom
 
 
 def _with_lattice(catalogue: Catalogue, margins: Floats) -> Catalogue:
@@ -310,15 +315,21 @@ def _picture(path: Path, settings: Settings) -> Frame:
 
 def mark_borders(pixels: Pixels) -> None:
     """Set to NaN what registration left empty: zeros that reach the edge along their row or column."""
-    empty = (pixels == 0) | ~np.isfinite(pixels)
+    empty = pixels == 0
+    for top in range(0, len(pixels), BLOCK_PX):
+        empty[top : top + BLOCK_PX] |= ~np.isfinite(pixels[top : top + BLOCK_PX])
     if not empty.any():
         return
-    outside = np.zeros_like(empty)
-    for axis in (0, 1):
-        forward = np.logical_and.accumulate(empty, axis=axis)
-        outside |= forward
-        outside |= np.flip(np.logical_and.accumulate(np.flip(empty, axis), axis=axis), axis)
-    pixels[outside] = np.nan
+    runs = [_runs(empty), _runs(empty[:, ::-1]), _runs(empty.T), _runs(empty[::-1].T)]
+    for view, lengths in zip((pixels, pixels[:, ::-1], pixels.T, pixels[::-1].T), runs, strict=True):
+        for at in np.flatnonzero(lengths):
+            view[at, : lengths[at]] = np.nan
+
+
+def _runs(empty: Mask) -> NDArray[np.int64]:
+    """How many flags are set in each row, counted from its beginning without a gap."""
+    full = empty.all(axis=1)
+    return np.asarray(np.where(full, empty.shape[1], empty.argmin(axis=1)), dtype=np.int64)
 
 
 def _measured(frame: RegisteredFrame, catalogue: Catalogue, settings: Settings) -> RegisteredFrame:
