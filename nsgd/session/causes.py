@@ -34,6 +34,8 @@ class Sample:
     sky_sigma: float = 0.02
     scatter: float = NAN
     """Scatter of the star ratios."""
+    floor: float = NAN
+    """Part of that scatter that neither noise nor a clear sky explains, relative (difference of squares)."""
     stars: float = NAN
     """Number of stars found."""
     star_count: float = NAN
@@ -59,8 +61,9 @@ class Sample:
 
     @property
     def uneven(self) -> bool:
-        """Stars disagree more than usual, or a pattern lies over the field."""
-        return self.scatter > 1.35 or (self.pattern not in ("", "uniform") and self.pattern_rms > 0.02)
+        """Stars disagree more than usual, and more than their own noise, or a pattern lies over the field."""
+        scattered = self.scatter > 1.35 and not self.floor < 0.02
+        return scattered or (self.pattern not in ("", "uniform") and self.pattern_rms > 0.02)
 
     @property
     def odd(self) -> bool:
@@ -96,7 +99,7 @@ def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> C
     edge = _edge(samples)
     if edge:
         return Cause("obstruction", edge)
-    smooth = _smooth_fall(samples)
+    smooth = _smooth_fall(samples) or (_still_wet(samples) if before == "dew" else "")
     cloud = _cloud_signs(samples)
     if smooth and not cloud:
         return Cause("dew", smooth)
@@ -152,6 +155,12 @@ def _smooth_fall(samples: Sequence[Sample]) -> str:
     return "light falls smoothly" + (", stars swell" if swollen > 1.08 else "")
 
 
+def _still_wet(samples: Sequence[Sample]) -> str:
+    """Dew that was recognised stays dew until the light comes back."""
+    dips = _known([sample.dip for sample in samples])
+    return "light fell smoothly and stays away" if dips[-1] > 0.7 * dips.max() else ""
+
+
 def _rises(x: Floats, fit: Floats) -> bool:
     """A fitted parabola that hardly turns back within the data."""
     values = np.polynomial.polynomial.polyval(x, fit)
@@ -176,12 +185,8 @@ def _cloud_signs(samples: Sequence[Sample]) -> str:
     rough = _roughness(samples)
     if rough:
         signs.append(rough)
-    brighter = any(sign.endswith("brighter") for sign in signs)
-    return (
-        ", ".join(signs)
-        if brighter or rough or len(signs) > 1 or signs[:1] == ["stars dimmed unevenly over the field"]
-        else ""
-    )
+    # Dew and roofs darken the sky as well: that alone speaks for nothing.
+    return "" if all(sign.endswith("darker") for sign in signs) else ", ".join(signs)
 
 
 def _roughness(samples: Sequence[Sample]) -> str:

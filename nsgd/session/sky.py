@@ -135,6 +135,7 @@ class Normal:
     """Per hour."""
     sky_noise: float = 0.01
     scatter: float = NAN
+    floor: float = NAN
     stars: float = NAN
     """Number of stars found."""
     fwhm_px: float = NAN
@@ -167,6 +168,7 @@ class Normal:
             sky_slope=slope,
             sky_noise=noise,
             scatter=_mean(self.scatter, seen.star_scatter, gain),
+            floor=_mean(self.floor, seen.star_floor, gain),
             stars=_mean(self.stars, float(seen.stars_detected or NAN), gain),
             fwhm_px=_mean(self.fwhm_px, seen.fwhm_px, gain),
             ellipticity=_mean(self.ellipticity, seen.ellipticity, gain),
@@ -398,6 +400,7 @@ def _sample(normal: Normal, seen: Observation, surprise: Surprise) -> Sample:
         sky=excess,
         sky_sigma=1.25 * normal.sky_noise,
         scatter=_ratio(seen.star_scatter, normal.scatter),
+        floor=math.sqrt(max(seen.star_floor**2 - normal.floor**2, 0.0)),
         stars=_ratio(float(seen.stars_detected or NAN), normal.stars),
         star_count=normal.stars,
         fwhm=_ratio(seen.fwhm_px, normal.fwhm_px),

@@ -118,8 +118,9 @@ def _row(
         path=f"f/{night}-{index}.fits", gone=False, header=header,
         session=f"night{night}", arrived_utc_s=mid, order_utc_s=mid, order_flag="", failure=None, measure_s=0.1,
     )  # fmt: skip
-    seen = script.stars * max(truth.light, 0.0) ** 0.6 * 1.5
-    detected = int(rng.poisson(max(seen, 0.01)))
+    # The same stars are there every time: few come and go, those near the detection limit.
+    share = min(0.97 * max(truth.light, 0.0) ** 0.6, 1.0)
+    detected = int(rng.binomial(round(1.5 * script.stars), share))
     if truth.failure or detected < 6:
         kind = truth.failure or "no_stars"
         count = (
@@ -136,9 +137,10 @@ def _row(
     noise = rng.standard_t(script.tails) if script.tails else rng.normal()
     zero = light * exposure_s * max(1.0 + real * noise, 0.05)
     scatter = float(np.hypot(0.05, truth.uneven)) * (1.0 + 0.7 * rng.normal() / np.sqrt(used))
+    floor = float(np.hypot(0.02, truth.uneven)) * (1.0 + 0.1 * rng.normal())
     sky = 300.0 + 700.0 * truth.sky * (1.0 + 0.003 * rng.normal())
     relation = Relation(
-        1, 1, (zero,), (err * zero,), (1.0 / zero,), (err / zero,), (max(light, 1e-3) ** 2,), int(used), scatter, 0.02,
+        1, 1, (zero,), (err * zero,), (1.0 / zero,), (err / zero,), (max(light, 1e-3) ** 2,), int(used), scatter, floor,
         truth.pattern, truth.pattern_rms * (1.0 + 0.2 * rng.normal()), (), 0.0, 0.0, 0.0, (0.0, 0.0),
     )  # fmt: skip
     return replace(

@@ -115,6 +115,7 @@ def dimmed(light: float, *, uneven: bool = True, sky: float = 1.1) -> Change:
             seen,
             transmission=seen.transmission * light,
             star_scatter=seen.star_scatter * (1.8 if uneven else 1.0),
+            star_floor=0.075 if uneven else 0.02,
             stars_detected=int(seen.stars_detected * light),
             sky_adu=seen.sky_adu * sky,
             pattern="patchy" if uneven else "uniform",
