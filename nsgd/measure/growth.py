@@ -41,6 +41,8 @@ _EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)
     :, :-1
 ]
 """What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
+LOOSE = np.array([1.0, 0.25])
+"""Prior variances of the common factor and of ln FWHM: next to nothing is known of them beforehand."""
 PIXEL_VARIANCE = 1.0 / 12.0
 """Variance per axis of a square pixel, px^2."""
 
@@ -295,15 +297,25 @@ def _conditional(
     total = (found[:, SOFT:].sum(axis=1) + outside)[:, None]
     share = _cumulated(found) / total
     stretch = _cumulated(slope) / total / share
-    width_var = np.linalg.inv(normal)[:, 1, 1] / factor**2
-    unknown = np.maximum(np.diag(spread - spread @ inverse @ spread), 0.0) / _square(share)
-    variance = stretch**2 * width_var[:, None] + unknown
+    variance = _share_variance(found, jacobian, (covariance, spread), total)
     return _Part(log_like, share, variance, stretch, found / plain - 1.0, log_width)
 
 
-def _square(share: Floats) -> Floats:
-    """Squared shares, kept from zero."""
-    return np.maximum(share, 1e-3) ** 2
+def _share_variance(found: Floats, jacobian: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
+    """(b, 8) relative variance of each enclosed share, one common factor of all sums being of no account.
+
+    Width and deviations may trade against each other; what counts is how well the sums themselves fix the
+    shares, so the covariance is that of their sum, posterior to the data.
+    """
+    covariance, spread = noise
+    believed = spread + (jacobian * LOOSE) @ np.swapaxes(jacobian, 1, 2)
+    posterior = believed - believed @ np.linalg.inv(believed + covariance) @ believed
+    within = np.tri(APERTURES)
+    within[:SOFT] = np.eye(APERTURES)[:SOFT]
+    within[SOFT:, :SOFT] = 0.0
+    rings = (np.arange(APERTURES) >= SOFT) / total
+    change = within / _cumulated(found)[..., None] - rings[:, None, :]
+    return np.asarray(np.maximum(np.einsum("bkl,blm,bkm->bk", change, posterior, change), 0.0))
 
 
 def _cumulated(parts: Floats) -> Floats:

@@ -143,7 +143,7 @@ def zero_point(sub: Measured, solution: Solution, *, joint: bool = False) -> Zer
     own = 0.0 if joint else 1.0
     (z, z_err), floor = _start(f, big_f, sky2), 0.0
     robust = np.ones(index.size)
-    for _ in range(12):
+    for _ in range(20):
         model = max(z, 1e-6) * big_f
         noise2 = sky2 + model / sub.egain_e_per_adu + floor2_star * model**2 + own * z**2 * var_f
         var = noise2 + (floor * model) ** 2
@@ -155,7 +155,7 @@ def zero_point(sub: Measured, solution: Solution, *, joint: bool = False) -> Zer
         if denominator <= 0:
             break
         new, z_err = float((w * f * big_f).sum()) / denominator, denominator**-0.5
-        floor = _floor(f / model - 1.0, noise2 / model**2)
+        floor = 0.5 * (floor + _floor(f / model - 1.0, noise2 / model**2))  # damped: else it may swing for ever
         if abs(new - z) < 1e-7 * abs(new):
             z = new
             break
@@ -179,12 +179,21 @@ def _start(f: Floats, big_f: Floats, sky2: Floats) -> tuple[float, float]:
 
 
 def _floor(residual: Floats, expected2: Floats) -> float:
-    """Relative scatter in excess of the expected one, from the stars with the least expected noise."""
-    best = np.argsort(expected2, kind="stable")[: max(8, residual.size // 3)]
-    if best.size < 5:
+    """Relative scatter in excess of the expected one; 0 where fewer than five stars tell.
+
+    The moment estimator of a random effect (DerSimonian & Laird 1986, Control. Clin. Trials 7, 177), its
+    squares clipped at three sigma: every star counts with what it knows, so that the faint ones, whose own
+    noise hides any floor, neither feign one nor conceal that of the bright.
+    """
+    if residual.size < 5:
         return 0.0
-    seen2 = float(np.median(residual[best] ** 2)) / 0.455
-    return float(np.sqrt(max(seen2 - float(np.median(expected2[best])), 0.0)))
+    floor2 = 0.0
+    for _ in range(4):
+        total = expected2 + floor2
+        weight = total**-2
+        excess = np.minimum(residual**2, 9.0 * total) - expected2
+        floor2 = max(float((weight * excess).sum() / weight.sum()), 0.0)
+    return float(np.sqrt(floor2))
 
 
 def _finished(
