@@ -169,7 +169,7 @@ class Daemon:
         self._walker = Walker(self.store, self.settings, self._zone)
         self._urls = services([url.get_secret_value() for url in self.settings.notify.urls])
         mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, picture=self._picture_of, zone=self._zone)
-        self._notifier = Notifier(mailroom)
+        self._notifier = Notifier(mailroom, self._clock.utc_s)
         self._herald = Herald(Ears.of(self.settings))
         self._watcher = self._watcher_of([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
 

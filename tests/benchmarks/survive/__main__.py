@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -55,6 +56,53 @@ def flips(count: int, folder: Path) -> int:
     return int(bool(wrong))
 
 
+def state_machine(examples: int, steps: int) -> int:
+    from tests.benchmarks.survive import machine
+
+    took_s = machine.run(examples, steps)
+    print(f"statemachine: {examples} nights of up to {steps} steps, 0 bad, {took_s:.0f} s")
+    return 0
+
+
+def soak(subs: int, folder: Path) -> int:
+    from tests.benchmarks.survive import soak as bench
+
+    found = bench.run(folder, subs)
+    print(found)
+    good = found.rss_kb_per_sub <= 1.0 and abs(found.cpu_drift) <= 0.05 and found.intact
+    good = good and found.descriptors[0] == found.descriptors[1] and found.threads[0] == found.threads[1]
+    return int(not good)
+
+
+def canary(folder: Path) -> int:
+    from tests.benchmarks.survive import canary as bench
+
+    places, hits = bench.run(folder)
+    print("\n".join(hits))
+    print(f"canary: 12 secrets, {len(places)} places searched, {len(hits)} hits")
+    return int(bool(hits))
+
+
+def dashboards(commits: int, folder: Path) -> int:
+    from tests.benchmarks.survive import dashboards as bench
+
+    alone_s, beside_s, resizes, hangups, unchanged = bench.run(folder, commits)
+    print(
+        f"dashboards: commit p99 {1e3 * alone_s:.1f} ms alone, {1e3 * beside_s:.1f} ms beside {bench.DASHBOARDS}; "
+        f"{resizes} resizes, {hangups} hang-ups; rows {'unchanged' if unchanged else 'CHANGED'}"
+    )
+    return int(beside_s > alone_s + 0.005 or not unchanged)
+
+
+def manners(count: int, folder: Path) -> int:
+    from tests.benchmarks.survive import manners as bench
+
+    alone_s, beside_s = bench.run(folder, count)
+    rise = beside_s / alone_s - 1.0
+    print(f"manners: p99 of a 12 MB write {1e3 * alone_s:.0f} ms alone, {1e3 * beside_s:.0f} ms beside: {rise:+.0%}")
+    return int(rise > 0.10)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="survive", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -65,13 +113,31 @@ def main() -> int:
     command.add_argument("--cuts", type=int, default=200)
     command = commands.add_parser("flips", help="random flipped bytes in the store")
     command.add_argument("--flips", type=int, default=500)
+    command = commands.add_parser("statemachine", help="anything in any order")
+    command.add_argument("--examples", type=int, default=2000)
+    command.add_argument("--steps", type=int, default=50)
+    command = commands.add_parser("soak", help="a season in one go")
+    command.add_argument("--subs", type=int, default=10_000)
+    commands.add_parser("canary", help="secrets that must not appear anywhere")
+    command = commands.add_parser("dashboards", help="dashboards that are shaken beside the daemon's commits")
+    command.add_argument("--commits", type=int, default=500)
+    command = commands.add_parser("manners", help="a capture program's write times beside nsgd")
+    command.add_argument("--writes", type=int, default=400)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nsgd-survive-") as folder:
-        if given.command == "powercut":
-            return powercuts(given.cuts, Path(folder))
-        if given.command == "flips":
-            return flips(given.flips, Path(folder))
-        return strikes(given.command, given.points, Path(folder))
+        home = Path(folder)
+        jobs: dict[str, Callable[[], int]] = {
+            "kill": lambda: strikes("kill", given.points, home),
+            "errno": lambda: strikes("errno", given.points, home),
+            "powercut": lambda: powercuts(given.cuts, home),
+            "flips": lambda: flips(given.flips, home),
+            "statemachine": lambda: state_machine(given.examples, given.steps),
+            "soak": lambda: soak(given.subs, home),
+            "canary": lambda: canary(home),
+            "manners": lambda: manners(given.writes, home),
+            "dashboards": lambda: dashboards(given.commits, home),
+        }
+        return jobs[given.command]()
 
 
 if __name__ == "__main__":

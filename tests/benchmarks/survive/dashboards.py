@@ -1,0 +1,164 @@
+"""Five dashboards in terminals that are resized and hung up on: the daemon's commits do not notice."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import random
+import signal
+import sqlite3
+import struct
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nsgd.session.store import DATABASE, Store, SubCommit
+from tests.benchmarks.survive.stage import Stage
+
+DASHBOARDS = 5
+UNTOUCHED = ("series", "catalogues", "subs", "facts", "alerts", "outbox", "states", "files")
+
+
+@dataclass
+class Board:
+    """One dashboard in a terminal of its own."""
+
+    store: Path
+    pid: int = 0
+    master: int = 0
+
+    def open(self) -> None:
+        """Start it; also after a hang-up."""
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "xterm-256color"
+            config = self.store.parent / "empty.toml"
+            command = [sys.executable, "-m", "nsgd", "dashboard", "--store", str(self.store), "--config", str(config)]
+            os.execv(sys.executable, command)
+
+    def resize(self, rng: random.Random) -> None:
+        """The window gets another size."""
+        with suppress(OSError):
+            fcntl.ioctl(
+                self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rng.randrange(5, 60), rng.randrange(20, 200), 0, 0)
+            )
+
+    def drain(self) -> int:
+        """Take what it draws, so that it never waits for us."""
+        os.set_blocking(self.master, False)
+        with suppress(OSError):
+            return len(os.read(self.master, 1 << 20))
+        return 0
+
+    def hang_up(self) -> None:
+        """The SSH connection breaks."""
+        with suppress(OSError, ProcessLookupError):
+            os.kill(self.pid, signal.SIGHUP)
+        with suppress(OSError):
+            os.close(self.master)
+        deadline_s = time.monotonic() + 5.0
+        while time.monotonic() < deadline_s:
+            if os.waitpid(self.pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.02)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+@dataclass
+class Storm:
+    """All boards, shaken by a thread."""
+
+    store: Path
+    resizes: int = 0
+    hangups: int = 0
+    drawn: int = 0
+    boards: list[Board] = field(default_factory=list)
+
+    def shake(self, over: threading.Event) -> None:
+        """Resize all the time, hang up now and then."""
+        rng = random.Random(3)
+        while not over.is_set():
+            for board in self.boards:
+                board.resize(rng)
+                self.resizes += 1
+                self.drawn += board.drain()
+            if rng.random() < 0.004:
+                board = rng.choice(self.boards)
+                board.hang_up()
+                board.open()
+                self.hangups += 1
+            over.wait(0.02)
+
+
+@contextmanager
+def storm(store: Path, count: int = DASHBOARDS) -> Iterator[Storm]:
+    """Dashboards that are being shaken."""
+    (store.parent / "empty.toml").touch(mode=0o600)
+    found = Storm(store, boards=[Board(store) for _ in range(count)])
+    for board in found.boards:
+        board.open()
+    over = threading.Event()
+    thread = threading.Thread(target=found.shake, args=(over,))
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+        for board in found.boards:
+            board.hang_up()
+
+
+def commit_times_s(store: Store, commits: int, pause_s: float) -> list[float]:
+    """How long the commits of a night take, one after the other."""
+    first = store.subs()[0]
+    facts = store.facts(first.sub_id)
+    taken = []
+    for _ in range(commits):
+        time.sleep(pause_s)
+        number = store.next_sub_id()
+        row = SubCommit(_as_new(first, number), facts, None, None)
+        begun_s = time.perf_counter()
+        store.commit_sub(row)
+        taken.append(time.perf_counter() - begun_s)
+    return taken
+
+
+def _as_new(row: object, number: int) -> object:
+    from dataclasses import replace
+
+    return replace(row, sub_id=0, content_id=f"{row.content_id}-{number}", order_utc_s=row.order_utc_s + number)
+
+
+def dump(store: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row that a dashboard must not change."""
+    with sqlite3.connect(store / DATABASE) as connection:
+        found = {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in UNTOUCHED}
+    connection.close()
+    return found
+
+
+def run(folder: Path, commits: int) -> tuple[float, float, int, int, bool]:
+    """(p99 without, p99 with dashboards, resizes, hang-ups, whether nothing was changed); seconds."""
+    stage = Stage(folder)
+    store = folder / "store"
+    assert stage.daemon(store).finish() == 0
+    with Store.open(store, time.time()) as opened:
+        alone = commit_times_s(opened, commits, 0.05)
+        before = dump(store)
+        with storm(store) as shaken:
+            time.sleep(6.0)
+            unchanged = dump(store) == before
+            beside = commit_times_s(opened, commits, 0.05)
+    assert shaken.drawn > 10_000, "the dashboards drew nothing"
+    p99 = [float(np.percentile(times, 99)) for times in (alone, beside)]
+    return p99[0], p99[1], shaken.resizes, shaken.hangups, unchanged
