@@ -22,6 +22,7 @@ from nsgd.dashboard.night import Night
 from nsgd.dashboard.panels import HelpScreen
 from nsgd.dashboard.plain import Teller, follow
 from nsgd.dashboard.screens import NightScreen
+from nsgd.dashboard.sharp import graphics_of_terminal
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import THEMES
 from nsgd.errors import StoreProblem
@@ -165,6 +166,8 @@ class DashboardApp(App[int]):
         self.marker = marker
         self.clock = clock
         self.frozen = False
+        self.graphics = ""
+        """How this terminal draws pixels (`sharp.graphics_of_terminal`), "" where it cannot."""
         self.reading = False
         """True while only the newest subs are read."""
         self.store_sentence = "Reading the store ..."
@@ -300,6 +303,10 @@ def run_dashboard(
         zone,
         Marker(marker),
     )
+    app.graphics = graphics_of_terminal()
+    if app.graphics:
+        # textual-image asks the terminal for its cell size when it is imported; later nobody could answer.
+        import textual_image.widget  # noqa: F401
     app.theme = theme or ("nsgd-16" if app.console.color_system == "standard" else "nsgd-dark")
     app.run()
     return app.return_code or 0

@@ -17,6 +17,7 @@ from nsgd.dashboard.board import BoardScreen, Keys
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import View
 from nsgd.dashboard.picture import Picture
+from nsgd.dashboard.sharp import best_picture
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.study import Study, lay_sub, read_study
 from nsgd.dashboard.table import Column, SubTable, big, number
@@ -88,7 +89,7 @@ class ChooserScreen(BoardScreen):
         yield StateLine()
         with Container(id="choosing"):
             yield SubTable("candidates", candidate_columns)
-            yield Picture(id="show")
+            yield best_picture("show", self.board.graphics)
         yield Static(id="say", markup=False)
         yield Keys()
 

@@ -71,7 +71,7 @@ class Picture(Widget):
         return [Segment(line, self.rich_style)]
 
     def _halves(self, top: NDArray[np.uint8], below: NDArray[np.uint8]) -> list[Segment]:
-        pairs = np.concatenate((self._tinted(top), self._tinted(below)), axis=-1)
+        pairs = np.concatenate((self.tinted(top), self.tinted(below)), axis=-1)
         edges = np.flatnonzero(np.any(pairs[1:] != pairs[:-1], axis=-1)) + 1
         starts, ends = np.concatenate(([0], edges)), np.concatenate((edges, [len(pairs)]))
         return [
@@ -79,7 +79,8 @@ class Picture(Widget):
             for start, end in zip(starts, ends, strict=True)
         ]
 
-    def _tinted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def tinted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The pixels as they are, or in shades of red."""
         if not self.red:
             return pixels
         shade = pixels.mean(axis=-1)

@@ -19,6 +19,7 @@ from nsgd.dashboard.figures import local_time
 from nsgd.dashboard.graphs import Curve, Drawing, Figure, Graph, Level
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.picture import Picture, diverging
+from nsgd.dashboard.sharp import best_picture
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.study import (
     Pictures,
@@ -104,7 +105,7 @@ class SubScreen(BoardScreen):
                         for name in ("before", "surface", "after"):
                             yield Picture(id=name)
                 with Vertical(id="picture"):
-                    yield Picture(id="look")
+                    yield best_picture("look", self.board.graphics)
         yield Keys()
 
     def on_mount(self) -> None:

@@ -26,8 +26,15 @@ class Terminal:
     """One dashboard on a pty of `columns` x `rows`; all bytes it ever sent are kept."""
 
     def __init__(
-        self, store: Path, columns: int, rows: int, environment: Mapping[str, str] | None = None, options: str = ""
+        self,
+        store: Path,
+        columns: int,
+        rows: int,
+        environment: Mapping[str, str] | None = None,
+        options: str = "",
+        answers: Mapping[bytes, bytes] | None = None,
     ) -> None:
+        self._answers = dict(answers or {})
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.sent = b""
@@ -42,7 +49,7 @@ class Terminal:
         )  # fmt: skip
 
     def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, columns * 8, rows * 16))
         self.screen.resize(rows, columns)
         if hasattr(self, "process"):
             self.process.send_signal(signal.SIGWINCH)
@@ -55,6 +62,9 @@ class Terminal:
                 with contextlib.suppress(OSError):
                     found = os.read(self._master, 65536)
                     self.sent += found
+                    for question, answer in self._answers.items():
+                        for _ in range(found.count(question)):
+                            os.write(self._master, answer)
                     self._stream.feed(found)
 
     def wait_for(self, true: Callable[[str], bool], seconds: float = 15.0) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from measured import measure_planted
 from nights import START_UTC_S, alive, cloud_alert, night_store, series, sub
 from terminal import Terminal
 
@@ -171,3 +172,28 @@ def test_a_dashboard_writes_requests_and_nothing_else(tmp_path: Path) -> None:
     assert [row[1] for row in after.pop("requests")] == ["reject", "undo", "reference", "ack", "limits"]
     before.pop("requests")
     assert after == before
+
+
+SIXEL = {b"\x1b[c": b"\x1b[?62;4;22c"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "drawn"),
+    [(SIXEL, rb"\x1bP[0-9;]*q"), ({b"\x1b[c": b"\x1b[?62;22c"}, rb"\xe2\x96\x80"), ({}, rb"\xe2\x96\x80")],
+    ids=["sixel", "neither", "silent"],
+)
+def test_pictures_are_drawn_by_what_the_terminal_says_it_can(
+    tmp_path: Path, answers: dict[bytes, bytes], drawn: bytes
+) -> None:
+    pytest.importorskip("textual_image")
+    _, folder = measure_planted(tmp_path)
+    with Terminal(folder, 100, 30, answers=answers) as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        terminal.press("g\r")
+        terminal.wait_for(lambda text: "Photometry" in text)
+        before = len(terminal.sent)
+        terminal.press("5")
+        terminal.wait_for(lambda text: "corrected sub" in text)
+        terminal.read(1.5)
+        assert re.search(drawn, terminal.sent[before:])
+        assert terminal.quit() == 0
