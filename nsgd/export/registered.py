@@ -51,6 +51,8 @@ PER_PIXEL_BYTES: Final = 7.0
 """Of a frame while it is measured: its pixels, the binned view, masks."""
 FULL_SCALE_ADU: Final = 65535.0
 """What 1 becomes in frames of floating point."""
+EMPTY_SIDE: Final = 0.05
+"""A row or column with a larger part of missing pixels belongs to the border."""
 MOST_FRAMES: Final = 0.8
 """Sky nodes keep clear of the borders of this part of the frames; wider ones cost a frame its outer nodes."""
 BLOCK_PX: Final = 16
@@ -260,10 +262,27 @@ def _margins(frame: RegisteredFrame, settings: Settings) -> tuple[int, int, int,
         picture = _picture(frame.path, settings)
     except (FileProblem, MeasureFailure):
         return None
-    empty = np.isnan(picture.planes[0].pixels)
-    sides = [empty.mean(axis=axis) > 0.05 for axis in (0, 1)]
-    left, right, top, bottom = (int(_runs(flags[None, ::step])[0]) for flags in sides for step in (1, -1))
-    return left, right, top, bottom
+    return borders(np.isnan(picture.planes[0].pixels))
+
+
+def borders(empty: Mask) -> tuple[int, int, int, int]:
+    """How many columns and rows to leave out at the left, right, top and bottom until no side is empty.
+
+    The side with the most missing pixels goes first, so that a border below does not count against the columns.
+    """
+    left, right, top, bottom = 0, empty.shape[1], 0, empty.shape[0]
+    while right - left > 1 and bottom - top > 1:
+        sides = (
+            empty[top:bottom, left].mean(),
+            empty[top:bottom, right - 1].mean(),
+            empty[top, left:right].mean(),
+            empty[bottom - 1, left:right].mean(),
+        )
+        worst = int(np.argmax(sides))
+        if sides[worst] <= EMPTY_SIDE:
+            break
+        left, right, top, bottom = left + (worst == 0), right - (worst == 1), top + (worst == 2), bottom - (worst == 3)
+    return left, empty.shape[1] - right, top, empty.shape[0] - bottom
 
 
 def _with_lattice(catalogue: Catalogue, margins: Floats) -> Catalogue:

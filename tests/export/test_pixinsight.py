@@ -21,7 +21,7 @@ from registered_frames import START_UTC_S, RegisteredSet, cloudy_truths, header_
 from nsgd.errors import ExportProblem
 from nsgd.export.carried import Carried
 from nsgd.export.pixinsight import Job, export_pixinsight
-from nsgd.export.registered import mark_borders
+from nsgd.export.registered import borders, mark_borders
 from nsgd.export.xnml import Xnml, evaluate, from_bytes, normalised
 from nsgd.records import HeaderFacts, SeriesRow, SubRow
 from nsgd.settings import Settings
@@ -397,6 +397,18 @@ def test_borders_are_zeros_that_reach_the_edge_and_lone_zeros_are_pixels() -> No
     assert np.isnan(pixels[0, 51:]).all()
     assert pixels[25, 30] == 0.0
     assert np.isfinite(pixels[25, 8:]).all()
+
+
+def test_wide_borders_of_two_sides_are_told_apart() -> None:
+    empty = np.zeros((400, 600), dtype=bool)
+    empty[330:] = True
+    empty[:, :20] = True
+    assert borders(empty) == (20, 0, 0, 70)
+    assert borders(np.zeros((40, 60), dtype=bool)) == (0, 0, 0, 0)
+    corner = np.arange(400)[:, None] + np.arange(600) < 60  # a field that turned a little: triangles
+    left, right, top, bottom = borders(corner)
+    assert (right, bottom) == (0, 0)
+    assert max(left, top) <= 60
 
 
 def test_swelling_stars_do_not_change_the_scale(tmp_path: Path) -> None:
