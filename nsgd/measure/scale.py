@@ -181,17 +181,21 @@ def _start(f: Floats, big_f: Floats, sky2: Floats) -> tuple[float, float]:
 def _floor(residual: Floats, expected2: Floats) -> float:
     """Relative scatter in excess of the expected one; 0 where fewer than five stars tell.
 
-    The moment estimator of a random effect (DerSimonian & Laird 1986, Control. Clin. Trials 7, 177), its
-    squares clipped at three sigma: every star counts with what it knows, so that the faint ones, whose own
-    noise hides any floor, neither feign one nor conceal that of the bright.
+    The moment estimator of a random effect (DerSimonian & Laird 1986, Control. Clin. Trials 7, 177), started
+    from the bright third's median and with stars that stand out of it left aside: every star counts with what it
+    knows, so that the faint ones, whose own noise hides any floor, neither feign one nor conceal the bright ones'.
     """
     if residual.size < 5:
         return 0.0
-    floor2 = 0.0
-    for _ in range(4):
+    squared = residual**2
+    best = np.argsort(expected2, kind="stable")[: max(8, residual.size // 3)]
+    floor2 = float(np.median(squared[best])) / 0.455
+    for _ in range(6):
         total = expected2 + floor2
-        weight = total**-2
-        excess = np.minimum(residual**2, 9.0 * total) - expected2
+        weight = np.where(squared < TUKEY_C**2 * total, total**-2, 0.0)
+        if not weight.any():
+            break
+        excess = np.minimum(squared, 9.0 * total) - expected2
         floor2 = max(float((weight * excess).sum() / weight.sum()), 0.0)
     return float(np.sqrt(floor2))
 
