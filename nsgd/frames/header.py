@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path, PurePath
 from typing import NamedTuple, TypeAlias
 
@@ -115,7 +115,9 @@ def _is_harmless(character: str) -> bool:
     return unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def facts(cards: Cards, path: PurePath, *, aliases: Mapping[str, str] | None = None) -> HeaderFacts:
+def facts(
+    cards: Cards, path: PurePath, *, aliases: Mapping[str, str] | None = None, zone: tzinfo | None = None
+) -> HeaderFacts:
     """What the header and the file's name say about one frame; geometry is filled in by the reader.
 
     Parameters
@@ -126,9 +128,11 @@ def facts(cards: Cards, path: PurePath, *, aliases: Mapping[str, str] | None = N
         Where the file lies; its name and folders answer what the header leaves open.
     aliases
         The user's filter names, header word -> own name.
+    zone
+        Zone of local times (DATE-LOC, times in names); the system's where None.
     """
     exposure_s = _exposure_s(cards, path)
-    times = _times(cards, path, exposure_s)
+    times = _times(cards, path, exposure_s, zone)
     binning = _binning(cards)
     header = HeaderFacts(
         kind=frame_kind(cards, path),
@@ -371,11 +375,11 @@ class _Times:
     source: str = ""
 
 
-def _times(cards: Cards, path: PurePath, exposure_s: float | None) -> _Times:
+def _times(cards: Cards, path: PurePath, exposure_s: float | None, zone: tzinfo | None) -> _Times:
     """Start and middle of the exposure in UTC, and where they came from.
 
     DATE-OBS is the start, except where its comment says "end" (Dwarf). A lone DATE is the time of
-    writing, so the exposure's end. DATE-LOC and times in names carry no zone and are read as the system's.
+    writing, so the exposure's end. DATE-LOC and times in names carry no zone and are read in `zone`.
     """
     length_s = exposure_s or 0.0
     for key, into_exposure in (("DATE-AVG", 0.5), ("DATE-OBS", 0.0), ("DATE-BEG", 0.0), ("MJD-AVG", 0.5),
@@ -386,7 +390,8 @@ def _times(cards: Cards, path: PurePath, exposure_s: float | None) -> _Times:
                 into_exposure = 1.0
             start_utc_s = utc_s - into_exposure * length_s
             return _Times(start_utc_s, start_utc_s + 0.5 * length_s, key)
-    for source, local_utc_s in (("DATE-LOC", _utc_of_local_card(cards)), ("name", _utc_from_name(path))):
+    for source, local in (("DATE-LOC", _local_card(cards)), ("name", _local_in_name(path))):
+        local_utc_s = _utc_of_local(local, zone)
         if local_utc_s is not None:
             return _Times(local_utc_s, local_utc_s + 0.5 * length_s, source)
     return _Times()
@@ -438,26 +443,33 @@ def _leap_second(text: str) -> float | None:
     return None if before is None else before + 1.0
 
 
-def _utc_of_local_card(cards: Cards) -> float | None:
-    """DATE-LOC, read as the system's local time."""
-    text = clean(str(cards["DATE-LOC"].value)) if "DATE-LOC" in cards else ""
-    as_if_utc_s = parse_utc_s(text)
+def _local_card(cards: Cards) -> datetime | None:
+    """DATE-LOC, a time without a zone."""
+    as_if_utc_s = parse_utc_s(clean(str(cards["DATE-LOC"].value))) if "DATE-LOC" in cards else None
     if as_if_utc_s is None:
         return None
-    try:
-        return datetime.fromtimestamp(as_if_utc_s, UTC).replace(tzinfo=None).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
+    return datetime(1970, 1, 1) + timedelta(seconds=as_if_utc_s)  # noqa: DTZ001 - it has no zone
 
 
-def _utc_from_name(path: PurePath) -> float | None:
+def _local_in_name(path: PurePath) -> datetime | None:
+    """The time in a file name, without a zone."""
     found = _TIME_IN_NAME.search(path.stem)
     if found is None:
         return None
+    year, month, day, hour, minute, second = (int(found[group]) for group in range(1, 7))
     fraction_s = float(f"0.{found[7]}") if found[7] else 0.0
     try:
-        local = datetime(*(int(found[n]) for n in range(1, 7))).astimezone()  # type: ignore[arg-type]
-        return (local + timedelta(seconds=fraction_s)).timestamp()
+        moment = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - it has no zone
+    except ValueError:
+        return None
+    return moment + timedelta(seconds=fraction_s)
+
+
+def _utc_of_local(local: datetime | None, zone: tzinfo | None) -> float | None:
+    if local is None:
+        return None
+    try:
+        return (local.astimezone() if zone is None else local.replace(tzinfo=zone)).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import tzinfo
 from io import FileIO
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def read_frame(
     budget_mb: int = 1024,
     aliases: Mapping[str, str] = NO_ALIASES,
     site: tuple[float, float] | None = None,
+    zone: tzinfo | None = None,
 ) -> Frame:
     """Read one sub.
 
@@ -53,6 +55,8 @@ def read_frame(
         The user's filter names.
     site
         Latitude and longitude in degrees (east positive) for headers that name no site.
+    zone
+        Zone of times that name none (in file names, EXIF); the system's where None.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def read_frame(
     """
     found = format_of(path)
     with _opened(path) as file:
-        header = _checked_facts(path, _cards(found, path, file), aliases, site)
+        header = _checked_facts(path, _cards(found, path, file), aliases, site, zone)
         decoded = _decoded(found, path, file, budget_mb)
     return frame_of(path, header, decoded)
 
@@ -77,12 +81,16 @@ def read_master(path: Path, *, budget_mb: int = 4096) -> Frame:
 
 
 def read_header(
-    path: Path, *, aliases: Mapping[str, str] = NO_ALIASES, site: tuple[float, float] | None = None
+    path: Path,
+    *,
+    aliases: Mapping[str, str] = NO_ALIASES,
+    site: tuple[float, float] | None = None,
+    zone: tzinfo | None = None,
 ) -> HeaderFacts:
     """What the header and the name say, without pixels; raises as `read_frame`."""
     found = format_of(path)
     with _opened(path) as file:
-        return _checked_facts(path, _cards(found, path, file), aliases, site)
+        return _checked_facts(path, _cards(found, path, file), aliases, site, zone)
 
 
 def is_whole(path: Path, size: int) -> bool | None:
@@ -124,9 +132,9 @@ def _decoded(found: Format, path: Path, file: FileIO, budget_mb: int) -> Decoded
 
 
 def _checked_facts(
-    path: Path, cards: Cards, aliases: Mapping[str, str], site: tuple[float, float] | None
+    path: Path, cards: Cards, aliases: Mapping[str, str], site: tuple[float, float] | None, zone: tzinfo | None
 ) -> HeaderFacts:
-    header = with_sky_position(facts(cards, path, aliases=aliases), site)
+    header = with_sky_position(facts(cards, path, aliases=aliases, zone=zone), site)
     if header.kind is not FrameKind.LIGHT:
         raise NotASub(f"{shown_name(path)} is no sub but a {header.kind} frame.", header.kind.value)
     return header

@@ -6,6 +6,7 @@ import math
 import time
 import unicodedata
 from pathlib import PurePath
+from zoneinfo import ZoneInfo
 
 import pytest
 from framefiles import header_bytes
@@ -55,6 +56,14 @@ def test_a_time_in_a_name_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_the_users_zone_serves_times_without_one() -> None:
+    zone = ZoneInfo("America/Santiago")
+    found = facts({}, PurePath("Light_M 31_30.0s_20250824-225213.fit"), zone=zone)
+    assert found.start_utc_s == parse_utc_s("2025-08-25T02:52:13Z")
+    card = facts({"DATE-LOC": Card("2025-08-24T22:52:13.5")}, PurePath("a.fit"), zone=zone)
+    assert (card.start_utc_s, card.time_source) == (parse_utc_s("2025-08-25T02:52:13.5Z"), "DATE-LOC")
 
 
 @pytest.mark.parametrize("name", ["NGC 7000 B", "IC 434", "Sh2-101", "M 31 Light", "Image_Arp.145_2017", "Horsehead"])
