@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nsgd.config import zone_of
 from nsgd.errors import MeasureFailure, NotASub, UnreadableFrame
 from nsgd.frames.preview import make_preview, save_preview
 from nsgd.frames.read import read_frame, read_master
@@ -144,7 +145,9 @@ def _read(path: Path, settings: Settings) -> Frame:
     place = None
     if site.latitude_deg is not None and site.longitude_deg is not None:
         place = (site.latitude_deg, site.longitude_deg)
-    return read_frame(path, budget_mb=settings.watch.budget_mb, aliases=settings.filters, site=place)
+    return read_frame(
+        path, budget_mb=settings.watch.budget_mb, aliases=settings.filters, site=place, zone=zone_of(settings)
+    )
 
 
 def _keep_preview(frame: Frame, folder: str) -> None:
