@@ -21,6 +21,10 @@ import numpy as np
 from nsgd.records import NAN, Floats
 
 
+STILL_THERE = 0.5
+"""Part of the deepest loss below which the light counts as coming back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One sub of a dip against what is normal for its stream; ratios are 1 where normal, NaN where not known."""
@@ -97,6 +101,8 @@ def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> C
     if not dips.size:
         return Cause(before or "unknown")
     edge = _edge(samples)
+    if not edge and before == "obstruction" and dips[-1] > STILL_THERE * dips.max():
+        edge = "an edge moved over the field"
     if edge:
         return Cause("obstruction", edge)
     smooth = _smooth_fall(samples) or (_still_wet(samples) if before == "dew" else "")
@@ -132,7 +138,7 @@ def _edge(samples: Sequence[Sample]) -> str:
         sided = sample.pattern == "one_side" and sample.pattern_rms > max(0.05, 0.4 * loss)
         begin = (number if begin is None else begin) if sided else None
         if begin is not None and number - begin >= 2 and sample.utc_s - samples[begin].utc_s >= 300.0:
-            back = samples[-1].dip < 0.7 * max(one.dip for one in samples[begin:])
+            back = samples[-1].dip < STILL_THERE * max(one.dip for one in samples[begin:])
             return "" if back else "one side of the field is darker than the other"
     return ""
 
@@ -158,7 +164,7 @@ def _smooth_fall(samples: Sequence[Sample]) -> str:
 def _still_wet(samples: Sequence[Sample]) -> str:
     """Dew that was recognised stays dew until the light comes back."""
     dips = _known([sample.dip for sample in samples])
-    return "light fell smoothly and stays away" if dips[-1] > 0.7 * dips.max() else ""
+    return "light fell smoothly and stays away" if dips[-1] > STILL_THERE * dips.max() else ""
 
 
 def _rises(x: Floats, fit: Floats) -> bool:

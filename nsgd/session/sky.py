@@ -328,7 +328,7 @@ def _at(sky: Sky, seen: Observation) -> Sky:
             key: replace(stream, track=stream.track.loosened(0.005), normal=stream.normal.after_pause())
             for key, stream in sky.streams.items()
         }
-        return replace(sky, streams=streams)
+        return replace(sky, streams=streams, onsets=())
     if gap_s > 0:
         # Median tracking: pauses for autofocus and flips do not lengthen it much.
         old = sky.cadence_s if math.isfinite(sky.cadence_s) else gap_s
@@ -341,6 +341,8 @@ def _measured(sky: Sky, seen: Observation) -> Sky:
     sky, stream = _restated(sky, key, seen)
     if _flipped(stream.normal, seen):
         stream = replace(stream, track=stream.track.loosened(0.01))
+        # What was suspected before was measured with flats that fitted the other way round.
+        sky = replace(sky, onsets=())
     error = seen.transmission_err / seen.transmission if math.isfinite(seen.transmission_err) else 0.0
     value = math.log(seen.transmission)
     surprise = stream.track.surprise(seen.utc_s, value, error)

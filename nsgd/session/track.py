@@ -34,9 +34,9 @@ class Wander:
     """A slope that nothing confirms dies away in this time."""
 
 
-WANDERS = (Wander(0.0003, 0.0001, 0.004, 1.0), Wander(0.0020, 0.006, 0.015, 1.0))
+WANDERS = (Wander(0.0002, 0.0001, 0.0035, 0.8), Wander(0.0020, 0.006, 0.015, 1.0))
 """A steady night and a restless one; what the night itself shows decides between them."""
-SWITCH_NATS, MOST_NATS = 4.0, 6.0
+SWITCH_NATS, MOST_NATS = 4.5, 6.5
 """Evidence (ln likelihood ratio) for a restless night to be taken as one, and its bounds."""
 
 EXTRA_SD, EXTRA_WEIGHT = 0.004, 10
