@@ -20,7 +20,6 @@ import numpy as np
 
 from nsgd.records import NAN, Floats
 
-
 STILL_THERE = 0.5
 """Part of the deepest loss below which the light counts as coming back."""
 
@@ -117,8 +116,8 @@ def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> C
 
 
 def _known(values: Sequence[float]) -> Floats:
-    array = np.asarray(values, dtype=float)
-    return array[np.isfinite(array)]
+    array: Floats = np.asarray(values, dtype=float)
+    return np.asarray(array[np.isfinite(array)], dtype=float)
 
 
 def _median(values: Sequence[float]) -> float:
