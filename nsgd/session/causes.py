@@ -112,7 +112,7 @@ def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> C
         return Cause("haze", "even over the field and steady since the night began")
     if cloud:
         return Cause("cloud", cloud)
-    return Cause(before if before not in ("", "dew", "field lost") else "unknown")
+    return Cause(before if before in ("cloud", "haze", "obstruction") else "unknown")
 
 
 def _known(values: Sequence[float]) -> Floats:
