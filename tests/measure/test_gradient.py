@@ -93,7 +93,7 @@ def test_it_is_the_spline_of_pixinsight_and_scipy() -> None:
     np.testing.assert_allclose(surface.at(x, y), peer(places), atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), missing=st.floats(0.0, 1.0), smoothness=st.sampled_from([-4.0, -2.0, 0.5, 4.0]))
 def test_whatever_nodes_are_missing_there_is_a_finite_surface_or_none(
     seed: int, missing: float, smoothness: float
@@ -122,7 +122,7 @@ def test_nodes_on_one_line_determine_no_surface(row: int, keep: int, smoothness:
     assert fitted(z, smoothness) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), missing=st.floats(0.0, 0.9), smoothness=st.sampled_from([-4.0, -2.0, 1.0]))
 def test_a_node_that_is_missing_is_as_if_it_had_never_been(seed: int, missing: float, smoothness: float) -> None:
     rng = np.random.default_rng(seed)

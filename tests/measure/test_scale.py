@@ -46,7 +46,7 @@ def night(rng: np.random.Generator, lights: Floats, stars: int, floor: float = 0
 
 def test_planted_light_of_every_sub_comes_out_within_honest_errors() -> None:
     pulls = []
-    for seed in range(12):
+    for seed in range(10):
         rng = np.random.default_rng([seed, 31])
         lights = np.append(1.0, rng.uniform(0.2, 1.5, 15))
         _, zeros = solve(night(rng, lights, 120))
@@ -72,7 +72,7 @@ def test_a_sub_that_the_solution_has_not_seen_gets_its_planted_light_too(light: 
 @pytest.mark.parametrize("light", [0.2, 1.0])
 def test_faint_stars_bias_nothing_even_at_a_fifth_of_the_light(light: float) -> None:
     ratios = []
-    for seed in range(150):
+    for seed in range(70):
         rng = np.random.default_rng([seed, 33])
         flux = true_fluxes(rng, 100)
         solution, zeros = solve([observed(rng, flux, 1.0) for _ in range(3)])
@@ -98,7 +98,7 @@ def test_a_sub_in_other_units_scales_in_proportion_and_weighs_the_same(factor: f
     assert weights[1] == pytest.approx(weights[0], rel=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(order=st.permutations(range(8)), seed=st.integers(0, 100))
 def test_the_order_of_the_subs_changes_no_ratio(order: list[int], seed: int) -> None:
     rng = np.random.default_rng([seed, 35])
