@@ -49,7 +49,7 @@ PIXEL_VARIANCE = 1.0 / 12.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 """Quadrature over the enclosed share of light, 0..1."""
-ROUNDS = 6
+ROUNDS = 7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,6 +193,9 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
         flux = np.maximum((filtered * bright.sums).sum(axis=1) / (filtered @ share), 1e-9)
         left = bright.sums - flux[:, None] * share
         damp = _damping(left, own + flux[:, None] ** 2 * np.diag(edges))
+        if step == 0:
+            # outliers are told from what is expected, before one of them can draw the mean to itself
+            continue
         if step < ROUNDS - 2:
             edge2 = np.maximum(_edge_scatter(left, flux, known), least2)
         inverse = inverse * _trust(left, inverse)[:, None, None]

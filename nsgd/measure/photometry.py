@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from nsgd.measure import growth
+from nsgd.measure.stars import cutouts
 from nsgd.records import Floats, Pixels
 
 MARGIN_FWHM = 2.0
@@ -157,6 +158,50 @@ def foreign_light(
     return out
 
 
+def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
+    """(n, 8) light of hot pixels and cosmic rays in each soft aperture and ring, ADU.
+
+    A speck is a pixel outside the star's core that stands five sigma above all of its neighbours and as
+    much above them as they stand above the sky: raw subs have hundreds, and one beside the brightest star
+    would otherwise pass for its wings.
+    """
+    long, short, angle = outline.axes
+    half = int(np.ceil(growth.hard_radius(outline.fwhm_px)[-1] * long)) + 2
+    if 2 * half + 1 > min(pixels.shape):
+        return np.zeros((stars.x.size, growth.APERTURES))
+    stamp, left, top = cutouts(pixels, stars.x, stars.y, half)
+    inner = stamp[:, 1:-1, 1:-1]
+    around = [
+        stamp[:, 1 + j : stamp.shape[1] - 1 + j, 1 + i : stamp.shape[2] - 1 + i]
+        for j in (-1, 0, 1)
+        for i in (-1, 0, 1)
+        if (j, i) != (0, 0)
+    ]
+    highest = np.max(around, axis=0)
+    lead = inner - highest
+    sky = stars.sky_adu.astype(np.float32)[:, None, None]
+    star, row, column = np.nonzero((lead > 5.0 * noise_adu) & (lead > np.maximum(highest - sky, 0.0)))
+    dx = left[star] + column + 1 - stars.x[star]
+    dy = top[star] + row + 1 - stars.y[star]
+    along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+    distance = np.hypot(along / long, across / short)
+    outside = distance > outline.fwhm_px
+    star, distance = star[outside], distance[outside]
+    mean = np.mean(around, axis=0)
+    excess = (inner - mean)[star, row[outside], column[outside]]
+    edges = np.concatenate(([0.0], growth.hard_radius(outline.fwhm_px)))
+    view = np.concatenate(
+        (
+            np.exp(-0.5 * (distance[:, None] / growth.soft_sigma(outline.fwhm_px)) ** 2),
+            (distance[:, None] >= edges[:-1]) & (distance[:, None] < edges[1:]),
+        ),
+        axis=1,
+    )
+    out = np.zeros((stars.x.size, growth.APERTURES))
+    np.add.at(out, star, view * excess[:, None])
+    return out
+
+
 def growth_curve(
     pixels: Pixels,
     stars: GrowthStars,
@@ -183,6 +228,7 @@ def growth_curve(
     hard = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in growth.hard_radius(fwhm)]
     rings = [hard[0], *(outer - inner for inner, outer in pairwise(hard))]
     sums = np.stack(soft + rings, axis=1) - growth.areas(fwhm) * stars.sky_adu[:, None]
+    sums -= speck_light(pixels, stars, outline, noise[0])
     width = float(np.sqrt(max(fwhm**2 - 8.0 * np.log(2.0) * growth.PIXEL_VARIANCE, 0.3 * fwhm**2)))
     start = growth.shares(fwhm, np.array(width), np.array(3.2)) * (1.0 if anchor is None else 1.0 + anchor.deviation)
     own = sums[:, 2] / (start[2] + stars.foreign[:, 2])

@@ -19,8 +19,10 @@ Integers = NDArray[np.intp]
 FWHM_PER_SIGMA = 2.3548200450309493
 TRAIL_REACH_PX = 14.0
 """Stars, also trailed and defocused ones, are dark this far from their peak."""
-MAX_SHARPNESS = 0.75
-"""Largest share of the 3x3 flux that a star's highest pixel can hold (FWHM of one pixel: 0.6)."""
+LEAST_SPREAD = 0.22
+"""Light beside the two highest pixels of the 3x3 over the highest: a star of FWHM 0.8 px has 0.27."""
+LEAST_OF_TYPICAL = 0.4
+"""The same over that of the sub's own stars; a hot pixel has 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,21 +193,27 @@ def centroids(
 
 
 def is_hot(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """True where one pixel (or two in a row or column) holds the light of the 3x3 around the highest pixel.
+    """True where the light stands in one pixel (or two side by side) instead of spreading as the stars' does.
 
-    The neighbours of a hot pixel average to the sky within their noise; those of a star do not.
+    Of the 3x3 about the highest pixel all but the two highest are summed: to several times the peak for a
+    star, to nothing for a hot pixel or cosmic ray. What the sub's own stars show sets the bar, so that it is
+    low for undersampled stars and high for all others; a faint speck must clear it by its noise.
     """
     around, left, top = cutouts(pixels, x, y, 2)
     flat = around.reshape(len(around), -1)
     best = flat.argmax(axis=1)
     stamp, _, _ = cutouts(pixels, left + best % 5 + 0.0, top + best // 5 + 0.0, 1)
     stamp = stamp - mesh.at(x, y).astype(np.float32)[:, None, None]
-    peak = stamp.max(axis=(1, 2))
-    total = stamp.sum(axis=(1, 2))
-    second = np.sort(stamp.reshape(len(stamp), 9), axis=1)[:, :-2].sum(axis=1)
+    ordered = np.sort(stamp.reshape(len(stamp), 9), axis=1)
     noise = bilinear(fill_gaps(mesh.sigma), x, y, mesh.cell * mesh.bin) * mesh.bin
-    lone = (peak > MAX_SHARPNESS * total) | (second < np.maximum(0.12 * peak, 0.0) - 1.0 * noise)
-    return np.asarray(lone | (second < 2.5 * noise) & (peak > 8 * noise))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = ordered[:, :-2].sum(axis=1) / ordered[:, -1]
+        sharp = ~(spread > LEAST_SPREAD)
+        plain = np.flatnonzero(~sharp & (ordered[:, -1] > 15.0 * noise))
+    if plain.size >= 8:
+        typical = float(np.median(spread[plain[np.argsort(-ordered[plain, -1], kind="stable")[:60]]]))
+        sharp |= ~(spread > LEAST_OF_TYPICAL * typical)
+    return np.asarray(sharp)
 
 
 def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
