@@ -214,13 +214,13 @@ class DashboardApp(App[int]):
 
     def _tell_screens(self, touched: set[int]) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, BoardScreen) and screen.ready:
+            if isinstance(screen, BoardScreen) and screen.drawable:
                 screen.night_changed(touched)
 
     def on_store_missing(self, message: StoreMissing) -> None:
         self.store_sentence = message.sentence
         for screen in self.screen_stack:
-            if isinstance(screen, BoardScreen) and screen.ready:
+            if isinstance(screen, BoardScreen) and screen.drawable:
                 screen.store_missing(message.sentence)
 
     def ask(self, kind: str, said: str, **args: object) -> None:
@@ -251,7 +251,7 @@ class DashboardApp(App[int]):
         markers = list(Marker)
         self.marker = markers[(markers.index(self.marker) + 1) % len(markers)]
         for screen in self.screen_stack:
-            if isinstance(screen, BoardScreen) and screen.ready:
+            if isinstance(screen, BoardScreen) and screen.drawable:
                 screen.set_looks()
 
 

@@ -13,6 +13,7 @@ from textual.widgets import Footer
 from nsgd.dashboard.canvas import Marker
 from nsgd.dashboard.graphs import Drawing
 from nsgd.dashboard.picture import Picture
+from nsgd.dashboard.state_line import StateLine
 
 if TYPE_CHECKING:
     from nsgd.dashboard.app import DashboardApp
@@ -27,6 +28,11 @@ class BoardScreen(Screen[None]):
     @property
     def board(self) -> DashboardApp:
         return cast("DashboardApp", self.app)
+
+    @property
+    def drawable(self) -> bool:
+        """False before the widgets exist and after they are gone; late callbacks may come at both times."""
+        return self.ready and bool(self.query(StateLine))
 
     def night_changed(self, touched: set[int]) -> None:
         """Subs of these series changed."""

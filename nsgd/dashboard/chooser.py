@@ -163,6 +163,8 @@ class ChooserScreen(BoardScreen):
         return (study, preview) if study is not None and preview is not None else None
 
     def _draw(self) -> None:
+        if not self.drawable:
+            return
         picture = self.query_one(Picture)
         sub_id = self._bookmark if self._blinking else self.query_one(SubTable).sub_id
         material = self._material(sub_id)

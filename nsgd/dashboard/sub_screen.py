@@ -118,8 +118,7 @@ class SubScreen(BoardScreen):
 
     def set_looks(self) -> None:
         super().set_looks()
-        if self.ready:
-            self._draw()
+        self._draw()
 
     # --- data ------------------------------------------------------------------------------------
 
@@ -152,6 +151,8 @@ class SubScreen(BoardScreen):
     # --- drawing ---------------------------------------------------------------------------------
 
     def _draw(self) -> None:
+        if not self.drawable:
+            return
         row, verdict = self._row()
         head = Text(f"{inert(row.path.rsplit('/', 1)[-1], 70)}  ", "bold")
         head.append("; ".join((verdict.status.value, *(inert(reason) for reason in verdict.reasons))), "")
