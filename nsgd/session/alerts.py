@@ -249,7 +249,7 @@ def _new_night(state: AlarmState, seen: Observation, scene: _Scene) -> Stepped:
     return fresh, said
 
 
-_OF_THE_MACHINE = frozenset({"folder_lost", "cannot_save", "disk_low", "internal_errors", "unreadable"})
+_OF_THE_MACHINE = frozenset({"folder_lost", "cannot_save", "disk_low", "internal_errors"})
 
 
 def _taken(state: AlarmState, seen: Observation, scene: _Scene) -> AlarmState:
@@ -405,6 +405,8 @@ def _noted(tally: Tally, event: Event, utc_s: float) -> Tally:
 
 def _watch_telescope(state: AlarmState, seen: Observation, scene: _Scene) -> AlarmState:
     """Troubles that are not the sky's: lost field, no light, soft or trailed stars."""
+    if _is_bright_sky(state, scene.now_utc_s):
+        return state
     sky = state.seen
     signs = (
         ("field_lost", sky.lost_run, TWICE, sky.evidence),

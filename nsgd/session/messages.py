@@ -29,7 +29,6 @@ TROUBLES = {
     "no_light": ("No light in the subs: cap on, shutter stuck?", "There is light again"),
     "soft": ("Stars are soft", "Stars are sharp again"),
     "trailed": ("Stars are trailed", "Stars are round again"),
-    "unreadable": ("Files cannot be read", "Files can be read again"),
 }
 
 

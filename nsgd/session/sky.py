@@ -212,6 +212,7 @@ LOW_TRANSMISSION = 0.92
 """Below this, two subs in a row are no clear sky, whatever the night began with."""
 CLOUDY_TRANSMISSION = 0.85
 CLEAR_SUBS = 3
+TWILIT_SUBS = 3
 KEPT_SAMPLES = 40
 FALSE_ALARM_NIGHTS, NIGHT_S = 30.0, 9 * 3600.0
 """The slow path opens a dip falsely once in so many clear nights of this length, at any cadence."""
@@ -577,6 +578,10 @@ def _state(cause: Cause, seen: Observation) -> SkyState:
 
 def _unmeasured(sky: Sky, seen: Observation) -> Sky:
     """A sub without transmission: no star, no match, or a dark frame."""
+    if _drowned(sky):
+        return replace(
+            sky, state=SkyState.UNKNOWN, cause="twilight", evidence="the stars drown in a bright sky", cues=0
+        )
     usual = max((stream.normal.stars for stream in sky.streams.values() if stream.normal.stars > 0), default=NAN)
     if seen.failure == "no_match" and seen.stars_detected > 0.5 * usual:
         cause, evidence = "field lost", f"{seen.stars_detected} stars, but not those of the series"
@@ -596,6 +601,13 @@ def _unmeasured(sky: Sky, seen: Observation) -> Sky:
         dark_run=sky.dark_run + 1,
         cues=2 if falling else 0,
     )
+
+
+def _drowned(sky: Sky) -> bool:
+    """Whether stars went because the sky rose as in twilight while their light still came through."""
+    if sky.cause == "twilight":
+        return True
+    return sky.brightening_run >= TWILIT_SUBS and sky.transmission > CLOUDY_TRANSMISSION
 
 
 def states(seen: Iterable[Observation]) -> dict[int, SkyState]:

@@ -374,6 +374,18 @@ def test_twilight_silences_the_sky() -> None:
     assert not night.said
 
 
+def test_stars_that_drown_in_the_dawn_do_not_ring_even_where_nobody_knows_the_place() -> None:
+    night = Night().subs(20).subs(8, lambda s, i: replace(s, sky_adu=s.sky_adu * 1.8**i))
+    night.subs(6, but(failure="blank", transmission=math.nan, stars_detected=0))
+    assert not night.said
+
+
+def test_cloud_that_glows_and_swallows_the_stars_is_no_dawn() -> None:
+    night = Night().subs(20).subs(5, lambda s, i: dimmed(0.9 - 0.15 * i, sky=1.8**i)(s, i))
+    night.subs(6, but(failure="no_stars", transmission=math.nan, stars_detected=1))
+    assert night.kinds == ["cloud"]
+
+
 # --- silence of the camera -----------------------------------------------------------------------
 
 
