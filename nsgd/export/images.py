@@ -27,7 +27,7 @@ from nsgd.export.outcome import Outcome, Progress, no_progress
 from nsgd.export.paths import mapped
 from nsgd.export.siril import full_path, stack_names
 from nsgd.export.table import utc_text
-from nsgd.export.text import plain_name
+from nsgd.export.text import free_names
 from nsgd.export.xnml import Xnml, to_bytes
 from nsgd.measure.gradient import Surface
 from nsgd.measure.recipe import inverse
@@ -100,16 +100,17 @@ def export_images(
     warnings: list[str] = []
     for target in targets:
         written = []
-        for row in accepted[target.name]:
+        rows = accepted[target.name]
+        for row, name in zip(rows, free_names((Path(row.path).stem for row in rows), "sub"), strict=True):
             progress(done, total, Path(row.path).name)
             done += 1
-            name = f"{target.name}/{plain_name(Path(row.path).stem) or 'sub'}_{row.sub_id}.fits"
+            path = place(out, f"{target.name}/{name}.fits")
             try:
-                _write_sub(place(out, name), _job(reader, target, row, settings), force)
+                _write_sub(path, _job(reader, target, row, settings), force)
             except (FileProblem, MeasureFailure) as problem:
                 warnings.append(f"{Path(row.path).name}: {problem.sentence}")
                 continue
-            written.append((row, place(out, name)))
+            written.append((row, path))
         files += [path for _, path in written]
         files += _write_companions(out, target, written, force)
     progress(total, total, "done")

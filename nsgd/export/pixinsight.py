@@ -30,7 +30,7 @@ from nsgd.export.registered import (
     surfaces,
 )
 from nsgd.export.table import csv_bytes, sub_table, utc_text
-from nsgd.export.text import plain_name
+from nsgd.export.text import free_names
 from nsgd.export.xnml import Xnml, invalid, matrix_shape, nodes_for, to_bytes
 from nsgd.frames.names import FITS_SUFFIXES, suffix_of
 from nsgd.records import Floats32, SubStatus
@@ -112,7 +112,6 @@ class _Writer:
     def __init__(self, job: Job, out: Path, created: str) -> None:
         self.job, self.out, self.created = job, out, created
         self.files: list[Path] = []
-        self._taken: set[str] = set()
 
     def write(self, name: str, content: bytes) -> Path:
         path = write_bytes(self.out, name, content, force=self.job.force)
@@ -125,7 +124,7 @@ class _Writer:
         Files are made and written by the workers, so that none waits in memory.
         """
         frames = sorted(group.frames, key=partial(_place, group))
-        names = [self._free_name(f"{group.name}/{plain_name(frame.path.stem) or 'frame'}") for frame in frames]
+        names = [f"{group.name}/{name}.xnml" for name in free_names((frame.path.stem for frame in frames), "frame")]
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             written = pool.map(partial(self._write_frame, group), frames, names)
             for frame, path in zip(frames, written, strict=True):
@@ -157,15 +156,6 @@ class _Writer:
         paths = (self.there(frame.path), self.there(group.reference.path))
         content = to_bytes(normalization(group, frame, paths, self.created), note="made by nsgd")
         return write_bytes(self.out, name, content, force=self.job.force)
-
-    def _free_name(self, stem: str) -> str:
-        """A name that no other frame has, also where capitals make no difference."""
-        name, number = f"{stem}.xnml", 1
-        while name.casefold() in self._taken:
-            number += 1
-            name = f"{stem}_{number}.xnml"
-        self._taken.add(name.casefold())
-        return name
 
 
 def normalization(group: Group, frame: RegisteredFrame, paths: tuple[str, str], created: str) -> Xnml:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nsgd.errors import ExportProblem, FileProblem, MeasureFailure, NsgdError
 from nsgd.export.carried import Carried
 from nsgd.export.outcome import Progress
-from nsgd.export.text import slug
+from nsgd.export.text import free_names
 from nsgd.frames.read import looks_like_image, read_frame, read_header
 from nsgd.measure import scale
 from nsgd.measure.gradient import Surface
@@ -188,15 +188,15 @@ def _listed(number: int, path: Path, folder: Path, settings: Settings) -> Regist
 
 
 def _split(frames: Sequence[RegisteredFrame]) -> dict[str, list[RegisteredFrame]]:
-    """Frames by filter. Those that cannot be read are reported with the largest group."""
-    named: dict[str, list[RegisteredFrame]] = defaultdict(list)
+    """Frames by filter, under names for files. Those that cannot be read are reported with the largest group."""
+    by_filter: dict[str, list[RegisteredFrame]] = defaultdict(list)
     for frame in frames:
         if frame.row.failure is None:
-            filter_name = frame.row.header.filter_name
-            named["unfiltered" if filter_name == "none" else slug(filter_name)].append(frame)
-    if named:
-        max(named.values(), key=len).extend(frame for frame in frames if frame.row.failure is not None)
-    return named
+            by_filter[frame.row.header.filter_name].append(frame)
+    if by_filter:
+        max(by_filter.values(), key=len).extend(frame for frame in frames if frame.row.failure is not None)
+    names = free_names(("unfiltered" if name == "none" else name for name in by_filter), "filter")
+    return dict(zip(names, by_filter.values(), strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -456,7 +456,7 @@ def _series(header: HeaderFacts, catalogue: Catalogue, live: SeriesRow | None, n
     """The group's series, with smoothness and cut-offs of the live one."""
     return SeriesRow(
         series_id=night.series_id,
-        key=series_key(header),
+        key=series_key(replace(header, width_px=catalogue.width_px, height_px=catalogue.height_px)),
         object_name=header.object_name,
         filter_name=header.filter_name,
         camera=header.camera,

@@ -20,7 +20,7 @@ from nsgd.export.judged import Judged, judged
 from nsgd.export.outcome import Outcome, Progress, no_progress
 from nsgd.export.paths import PathMap, mapped
 from nsgd.export.table import csv_bytes, sub_table
-from nsgd.export.text import plain_name
+from nsgd.export.text import free_names
 from nsgd.frames.names import FITS_SUFFIXES, suffix_of
 from nsgd.records import SeriesRow, SubRow
 from nsgd.session.store import Reader
@@ -124,16 +124,11 @@ def _typed(name: str, text: str) -> str | float | None:
 
 def stack_names(series: Sequence[SeriesRow]) -> dict[int, str]:
     """A folder name for every series: object and filter, numbered where two are alike."""
-    names: dict[int, str] = {}
-    for one in series:
-        filter_name = "" if one.filter_name == "none" else one.filter_name
-        plain = plain_name("_".join(part for part in (one.object_name, filter_name) if part)) or "subs"
-        name, number = plain, 1
-        while name.casefold() in {taken.casefold() for taken in names.values()}:
-            number += 1
-            name = f"{plain}_{number}"
-        names[one.series_id] = name
-    return names
+    labels = (
+        "_".join(part for part in (one.object_name, "" if one.filter_name == "none" else one.filter_name) if part)
+        for one in series
+    )
+    return dict(zip((one.series_id for one in series), free_names(labels, "subs"), strict=True))
 
 
 def _stacks(found: Judged) -> tuple[list[Stack], list[str]]:

@@ -6,11 +6,11 @@ recognisable, what a program would obey is taken away.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
@@ -58,13 +58,22 @@ def plain_name(text: str) -> str:
     return f"_{name}" if _RESERVED.match(name) else name
 
 
-def slug(text: str) -> str:
-    """A file name for a text: the text itself where it is harmless, else with a short hash, so that no two agree."""
-    name = plain_name(text)
-    if name and name == text:
-        return name
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    stem, dot, suffix = name.rpartition(".")
-    if dot and re.fullmatch(r"[A-Za-z]{2,5}", suffix):
-        return f"{stem or 'file'}-{digest}.{suffix}"
-    return f"{name or 'file'}-{digest}"
+def free_names(texts: Iterable[str], otherwise: str) -> list[str]:
+    """Plain names for texts, numbered where two are alike (capitals make no difference on some systems).
+
+    Parameters
+    ----------
+    otherwise
+        The name of a text of which nothing may stand in a file name.
+    """
+    taken: set[str] = set()
+    names = []
+    for text in texts:
+        plain = plain_name(text) or otherwise
+        name, number = plain, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names

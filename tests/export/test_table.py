@@ -6,11 +6,14 @@ import csv
 import io
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from live_night import SETTINGS, LiveNight
 
+from nsgd.errors import ExportProblem
 from nsgd.export.judged import Judged
-from nsgd.export.table import COLUMNS, csv_bytes, displacement, sub_table, turn_deg, utc_text
+from nsgd.export.table import COLUMNS, csv_bytes, displacement, export_csv, sub_table, turn_deg, utc_text
 from nsgd.records import (
     Failure,
     HeaderFacts,
@@ -22,6 +25,7 @@ from nsgd.records import (
     Transform,
     Verdict,
 )
+from nsgd.session.store import Reader
 
 PROMISED = [
     "file",
@@ -255,3 +259,24 @@ def test_an_impossible_time_is_missing(utc_s: float | None) -> None:
 def test_milliseconds_are_rounded_once() -> None:
     assert utc_text(MIDNIGHT_UTC_S - 0.0001) == "2025-11-23T00:00:00.000Z"
     assert utc_text(1.0019999) == "1970-01-01T00:00:01.002Z"
+
+
+def test_the_table_of_a_store_is_written_whole_and_the_same_every_time(night: LiveNight, tmp_path: Path) -> None:
+    with Reader.open(night.store) as reader:
+        path = export_csv(reader, tmp_path, SETTINGS)
+        first = path.read_bytes()
+        with pytest.raises(ExportProblem, match="--force"):
+            export_csv(reader, tmp_path, SETTINGS)
+        assert export_csv(reader, tmp_path, SETTINGS, force=True).read_bytes() == first
+    rows = read(first)
+    assert [row["file"] for row in rows] == [path.name for path in night.paths]
+    assert [row["status"] for row in rows].count("rejected") == 3
+    pairs = list(zip(night.truths, rows, strict=True))
+    reference = next(truth for truth, row in pairs if row["reference"] == "1" and truth.filter_name == "L")
+    for truth, row in pairs:
+        assert abs(float(row["rotation_deg"])) < 0.02
+        if truth.filter_name == "L":
+            assert float(row["scale"]) == pytest.approx(truth.scale_against(reference), rel=0.02)
+            assert float(row["dx_px"]) == pytest.approx(truth.transform.tx - reference.transform.tx, abs=0.15)
+            assert float(row["dy_px"]) == pytest.approx(truth.transform.ty - reference.transform.ty, abs=0.15)
+            assert float(row["airmass"]) == pytest.approx(1.0)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsgd.export.text import FORMULA_STARTS, csv_cell, html_text, script_string, slug, visible
+from nsgd.export.text import FORMULA_STARTS, csv_cell, free_names, html_text, plain_name, script_string, visible
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=120)
 
@@ -52,15 +52,22 @@ def test_a_script_string_is_one_literal_that_says_the_same(text: str) -> None:
 
 
 @given(ANY)
-def test_a_slug_is_one_harmless_file_name(text: str) -> None:
-    name = slug(text)
-    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", name)
+def test_a_plain_name_is_one_harmless_file_name_or_nothing(text: str) -> None:
+    name = plain_name(text)
+    assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._+-]*)?", name)
     assert len(name) < 100
     assert not name.endswith(".")
     assert not re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", name, re.IGNORECASE)
 
 
-def test_harmless_names_stay_and_different_names_stay_different() -> None:
-    assert slug("M31_L_001_r.xnml") == "M31_L_001_r.xnml"
-    assert len({slug(text) for text in ("a/b", "a_b", "a:b", "a b", "../a_b", "CON", "con", "nul.txt")}) == 8
-    assert slug("../../etc/cron.d/x") != slug("/etc/cron.d/x")
+@given(st.lists(ANY, max_size=12))
+def test_names_of_different_things_never_meet(texts: list[str]) -> None:
+    names = free_names(texts, "sub")
+    assert len({name.casefold() for name in names}) == len(texts)
+    assert all(names)
+
+
+def test_harmless_names_stay_as_they_are() -> None:
+    assert free_names(["M31_L_001_r", "M 31", "m_31", "../../etc/cron.d/x", "CON"], "sub") == [
+        "M31_L_001_r", "M_31", "m_31_2", "etc_cron.d_x", "_CON",
+    ]  # fmt: skip
