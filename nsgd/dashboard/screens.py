@@ -153,6 +153,13 @@ class NightScreen(BoardScreen):
         text = f"Waiting for the first light frame in {where}."
         if night.daemon is None:
             text = "No subs yet, and no daemon measures.\n\nStart it in another terminal:  nsgd run FOLDER"
+        failed = night.rows(0)[-5:]
+        if failed:
+            text += "\n\nNo sub could be measured yet:" + "".join(
+                f"\n  {inert(row.path.rsplit('/', 1)[-1], 40)}: {inert(row.failure.sentence, 120)}"
+                for row in failed
+                if row.failure is not None
+            )
         if ignored:
             text += f"\n\nIgnored so far: {ignored}."
         self.query_one("#teach", Static).update(Text(text))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from nights import START_UTC_S, alive, night_store, series, sub
+from textual.binding import Binding
 from textual.widgets import Static
 
 from nsgd.dashboard.app import DashboardApp
+from nsgd.dashboard.panels import KEYS
+from nsgd.dashboard.screens import NightScreen
 from nsgd.dashboard.table import SubTable
 from nsgd.session.store import Reader, Store, SubCommit, add_request
 from nsgd.settings import Settings
@@ -141,3 +145,63 @@ def test_the_dashboard_starts_without_the_numerics() -> None:
     code = f"import sys, nsgd.dashboard.app; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_every_key_is_in_the_help_and_in_the_command_palette(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 30)) as pilot:
+        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        listed = {command.title for command in app.get_system_commands(app.screen)}
+        own = {b.description for b in NightScreen.BINDINGS if isinstance(b, Binding) and b.description}
+        assert own <= listed
+        helped = " ".join(keys for keys, _ in KEYS).split()
+        signs = {"slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "colon": ":", "escape": "esc",
+                 "left_curly_bracket": "{", "right_curly_bracket": "}", "plus": "+", "minus": "-"}  # fmt: skip
+        for binding in (b for b in NightScreen.BINDINGS if isinstance(b, Binding)):
+            first = binding.key.split(",")[0]
+            if first not in ("question_mark", "left", "right"):
+                assert signs.get(first, first) in helped, binding
+        await pilot.press("colon", *"freeze", "enter")
+        await until(pilot, lambda: app.frozen)
+
+
+async def test_a_frozen_display_stands_while_the_first_line_goes_on(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "0060" in text_of(app, "#detail"))
+        await pilot.press("p")
+        store.commit_sub(SubCommit(sub(61, START_UTC_S + 61 * 310, 0.5), None, None, series()))
+        await until(pilot, lambda: "/61" in text_of(app, "#state"))
+        assert text_of(app, "#state").startswith("FROZEN")
+        assert "0060" in text_of(app, "#detail")
+        await pilot.press("p")
+        await until(pilot, lambda: "0061" in text_of(app, "#detail"))
+
+
+async def test_filter_sort_and_jump_find_subs(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "0060" in text_of(app, "#detail"))
+        await pilot.press("slash", *"rejected", "enter")
+        await until(pilot, lambda: "filter: rejected" in text_of(app, "#counts"))
+        table = app.screen.query_one(SubTable)
+        await pilot.press("g", "o")
+        assert table.row is not None
+        await pilot.press("escape", "f", *"0007", "enter")
+        await until(pilot, lambda: "0007" in text_of(app, "#detail"))
+        await pilot.press("f", *"nowhere", "enter")
+        assert "0007" in text_of(app, "#detail")
+
+
+async def test_a_cloud_of_subs_that_all_failed_is_told_and_not_hidden(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store", START_UTC_S)
+    row = replace(sub(1, START_UTC_S, float("nan")), series_id=0)
+    store.commit_sub(SubCommit(row, None, None, None))
+    app = board(store.folder, Clock(START_UTC_S + 200))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "5 stars matched, 6 needed" in text_of(app, "#teach"))
+        assert "NO STARS" in text_of(app, "#state") or "NO DAEMON" in text_of(app, "#state")
+    store.close()
