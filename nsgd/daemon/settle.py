@@ -101,6 +101,7 @@ class SettledFiles:
             if done.same_content(seen):
                 return
             del self._done[path]
+            self._retries.pop(path, None)
         waiting = self._waiting.get(path)
         if waiting is None:
             self._waiting[path] = _Candidate(seen, now_s, now_s, told=done is not None)

@@ -152,6 +152,9 @@ def test_a_file_that_could_not_be_read_is_tried_again_with_growing_pauses() -> N
     assert pauses[:4] == [5.0, 10.0, 20.0, 40.0]
     assert max(pauses) <= LONGEST_RETRY_S
     assert world.settled(1000.0) == []
+    world.saw(101)
+    assert world.settled(1.0) == ["a.fit"]
+    assert world.files.retry(Path("a.fit"), world.now_s), "a changed file is tried afresh"
 
 
 # ---- one folder, step by step --------------------------------------------------------------------
