@@ -97,18 +97,16 @@ def _night(reader: Reader, wanted: str | None) -> str:
 
 
 def replayed(reader: Reader, night: str, settings: Settings, alarm: Alarm) -> Iterator[Alert]:
-    """Alerts of one night as the alarm would have given them, from stored figures."""
+    """Alerts of one night, each sub seen when its exposure ended."""
     from nsgd.config import zone_of
+    from nsgd.export.judged import judged
     from nsgd.session.alerts import replay as through_alarm
-    from nsgd.session.judge import Columns, judge
 
-    verdicts: dict[int, Verdict] = {}
-    for series in reader.series():
-        found = judge(Columns.from_rows(reader.subs(series.series_id)), series, settings.limits)
-        verdicts |= {verdict.sub_id: verdict for verdict in map(found.row, range(len(found)))}
-    rows = reader.subs(session=night)
-    judged = [verdicts.get(row.sub_id) or _unmeasured(row) for row in rows]
-    for _, _, alerts in through_alarm(rows, judged, alarm, zone_of(settings)):
+    found = judged(reader, settings)
+    rows = [row for row in found.rows if row.session == night and row.sub_id in found.verdicts]
+    verdicts = [found.verdicts[row.sub_id] for row in rows]
+    site = (settings.site.latitude_deg, settings.site.longitude_deg)
+    for _, _, alerts in through_alarm(rows, verdicts, alarm, zone_of(settings), site):
         yield from alerts
 
 

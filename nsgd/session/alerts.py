@@ -23,7 +23,7 @@ from nsgd.records import NAN, Alert, SkyState, SubRow, Verdict
 from nsgd.session import messages
 from nsgd.session.almanac import sun_altitude_deg
 from nsgd.session.series import session_of
-from nsgd.session.sky import BAD_STATES, Observation, Sky, look, observe
+from nsgd.session.sky import BAD_STATES, Observation, Place, Sky, look, observe
 from nsgd.settings import Alarm
 
 LIVE_S = 1800.0
@@ -663,15 +663,20 @@ def is_clear(sky: SkyState, transmission: float, alarm: Alarm) -> bool | None:
 
 
 def replay(
-    rows: Sequence[SubRow], verdicts: Sequence[Verdict], alarm: Alarm, zone: tzinfo | None = None
+    rows: Sequence[SubRow],
+    verdicts: Sequence[Verdict],
+    alarm: Alarm,
+    zone: tzinfo | None = None,
+    site: Place = (None, None),
 ) -> list[tuple[float, SkyState, tuple[Alert, ...]]]:
     """A stored night through the alarm: time, sky state and alerts, in mid-exposure order.
 
     Every sub is seen when its exposure ended; the minutes of long gaps are ticked through as the daemon would.
+    `site` is latitude and longitude, degrees, for headers without them.
     """
     state, night = AlarmState(), []
     for row, verdict in sorted(zip(rows, verdicts, strict=True), key=lambda pair: pair[0].order_utc_s):
-        seen = observe(row, verdict)
+        seen = observe(row, verdict, site)
         for moment in _idle_minutes(state.last_end_utc_s, seen.end_utc_s):
             state, alerts = step(state, None, moment, alarm, zone)
             if alerts:

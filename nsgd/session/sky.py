@@ -23,6 +23,10 @@ BAD_STATES = frozenset({SkyState.THINNING, SkyState.CLOUDY, SkyState.OBSTRUCTED,
 """States in which the sky is seen and is not clear."""
 
 
+Place = tuple[float | None, float | None]
+"""Latitude and longitude, degrees, north and east positive."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What the alarm sees of one sub: scalars at star-list level, no pixels. Missing is NaN."""
@@ -67,7 +71,7 @@ class Observation:
         return self.utc_s + (0.5 * self.exposure_s if self.exposure_s > 0 else 0.0)
 
 
-def observe(row: SubRow, verdict: Verdict, site: tuple[float | None, float | None] = (None, None)) -> Observation:
+def observe(row: SubRow, verdict: Verdict, site: Place = (None, None)) -> Observation:
     """The observation of one sub; `site` (latitude, longitude in degrees) is used where its header has none."""
     header, relation = row.header, row.relation
     return Observation(

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from nsgd.records import Alert, SkyState
+from nsgd.records import Alert, HeaderFacts, SkyState, SubRow, SubStatus, Verdict
 from nsgd.session.alerts import (
     AlarmState,
     acknowledge,
@@ -20,6 +20,7 @@ from nsgd.session.alerts import (
     is_quiet,
     notice,
     over,
+    replay,
     report,
     snooze,
     step,
@@ -575,3 +576,20 @@ def test_sky_states_of_stored_subs_follow_from_the_subs_alone() -> None:
     for one in subs:
         sky = look(sky, one)
     assert sky.state is found[49]
+
+
+def test_a_stored_night_replays_as_it_went_also_through_its_gaps() -> None:
+    rows, verdicts = [], []
+    for number in [*range(40), *range(60, 80)]:
+        utc_s = DUSK_UTC_S + 180.0 * number
+        header = HeaderFacts(object_name="M 31", filter_name="L", exposure_s=170.0, mid_utc_s=utc_s)
+        rows.append(SubRow(number, str(number), 1, "170s", "f", "f", False, header, "n", utc_s, utc_s, "", None, 0.1))
+        light = 0.5 if 20 <= number < 30 else 1.0
+        status = SubStatus.OK if light > 0.75 else SubStatus.REJECTED
+        verdicts.append(Verdict(number, status, (), light, 0.006, light, 1.0, 1.0, 1, False))
+    found = replay(rows[::-1], verdicts[::-1], Alarm(), BERLIN)
+    said = [alert for _, _, alerts in found for alert in alerts]
+    assert [alert.kind for alert in said] == ["cloud", "clear", "no_subs", "no_subs_over"]
+    assert sum(state in BAD_STATES for _, state, _ in found) in range(10, 14)
+    strict = replay(rows, verdicts, Alarm(sensitivity="calm"), BERLIN)
+    assert "cloud" in [alert.kind for _, _, alerts in strict for alert in alerts]
