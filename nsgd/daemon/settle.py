@@ -53,7 +53,6 @@ class FileStat:
 @dataclass(slots=True)
 class _Candidate:
     stat: FileStat
-    first_seen_s: float
     changed_s: float
     not_before_s: float = 0.0
     asked: bool = False
@@ -104,9 +103,9 @@ class SettledFiles:
             self._retries.pop(path, None)
         waiting = self._waiting.get(path)
         if waiting is None:
-            self._waiting[path] = _Candidate(seen, now_s, now_s, told=done is not None)
+            self._waiting[path] = _Candidate(seen, now_s, told=done is not None)
         elif not waiting.stat.same_content(seen):
-            self._waiting[path] = _Candidate(seen, waiting.first_seen_s, now_s, told=waiting.told)
+            self._waiting[path] = _Candidate(seen, now_s, told=waiting.told)
 
     def hold(self, path: Path, seen: FileStat) -> None:
         """Leave this file alone unless it changes."""
