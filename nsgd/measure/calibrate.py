@@ -53,7 +53,8 @@ def _check(name: str, frame: Frame, master: Frame) -> None:
         raise MeasureFailure("calibration", sentence)
 
     here, there = frame.header, master.header
-    if [p.pixels.shape for p in frame.planes] != [p.pixels.shape for p in master.planes]:
+    shapes, others = ([plane.pixels.shape for plane in one.planes] for one in (frame, master))
+    if shapes != others or here.bayer_pattern != there.bayer_pattern:
         refuse("size or pattern", _size(here), _size(there))
     if here.binning != there.binning:
         refuse("binning", here.binning, there.binning)
