@@ -250,6 +250,27 @@ def test_what_is_no_sub_is_counted_and_what_cannot_be_read_is_raised(store: Stor
     assert store.subs() == []
 
 
+def test_masters_of_the_settings_are_applied_and_named_and_a_wrong_one_is_a_failure(tmp_path: Path) -> None:
+    lights = write(tmp_path, FIELD, [sub_at(0), sub_at(1)])
+    bias = np.full((400, 600), 100, np.uint16)
+    for name, gain in (("dark.fits", 100), ("other.fits", 200)):
+        changed = {"IMAGETYP": "DARK", "GAIN": gain}
+        write_sub(tmp_path / name, bias, [(key, changed.get(key, value), text) for key, value, text in cards(0)])
+    for name, kind in (("dark.fits", None), ("other.fits", "calibration")):
+        settings = Settings.model_validate({"calibration": {"dark": str(tmp_path / name)}})
+        with Store.open(tmp_path / f"store-{name}", LATER_UTC_S) as store:
+            take(store, Walker(store, settings, None), lights)
+            rows = store.subs()
+            assert [row.failure.kind if row.failure else None for row in rows] == [kind] * 2
+            if kind is None:
+                facts = store.facts(rows[0].sub_id)
+                assert facts is not None
+                assert facts.calibration == "dark.fits"
+                assert facts.sky_adu[0] == pytest.approx(8.0 * 60.0 / CAMERA.egain_e_per_adu, rel=0.02)
+            else:
+                assert "the master dark has gain 200.0, this sub 100.0" in rows[0].failure.sentence
+
+
 def test_a_night_that_begins_in_cloud_is_measured_once_stars_show(store: Store, tmp_path: Path) -> None:
     lights = (0.0003, 0.0003, 0.15, 1.0, 1.0)
     paths = write(tmp_path, FIELD, [sub_at(k, light) for k, light in enumerate(lights)])
