@@ -287,6 +287,14 @@ class NightScreen(BoardScreen):
         table.cursor += by
         return table.sub_id
 
+    def on_graph_picked(self, message: Graph.Picked) -> None:
+        """A click on a graph takes the cursor to the nearest sub."""
+        if self.view is None or not self.view.shown.size:
+            return
+        x = np.arange(1.0, self.view.shown.size + 1) if figures.by_number(self.view) else self.view.time_utc_s
+        nearest = int(self.view.shown[np.argmin(np.abs(x - message.x))])
+        self.query_one(SubTable).select(self.view.rows[nearest].sub_id)
+
     def _draw_detail(self) -> None:
         row = self.query_one(SubTable).row
         if row is None or self.view is None:

@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from nsgd.dashboard.app import DashboardApp
+from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.panels import KEYS
 from nsgd.dashboard.screens import NightScreen
 from nsgd.dashboard.table import SubTable
@@ -205,3 +206,31 @@ async def test_a_cloud_of_subs_that_all_failed_is_told_and_not_hidden(tmp_path: 
         await until(pilot, lambda: "5 stars matched, 6 needed" in text_of(app, "#teach"))
         assert "NO STARS" in text_of(app, "#state") or "NO DAEMON" in text_of(app, "#state")
     store.close()
+
+
+async def test_a_click_on_a_graph_takes_the_cursor_there(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "0060" in text_of(app, "#detail"))
+        await pilot.click("#main", offset=(4, 5))
+        await until(pilot, lambda: "0001" in text_of(app, "#detail"))
+
+
+async def test_zoom_all_nights_wide_and_the_other_graphs_draw_at_once(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: "0060" in text_of(app, "#detail"))
+        main = app.screen.query_one("#main", Graph)
+        await pilot.press("plus", "plus")
+        assert main.figure is not None
+        assert main.figure.x_range is not None
+        assert main.figure.x_range[1] - main.figure.x_range[0] == pytest.approx(59 * 310 / 4, rel=0.01)
+        for key, name in zip("12345", ("Transmission", "Weight", "FWHM", "Stars", "Sky"), strict=True):
+            await pilot.press(key)
+            assert main.figure.title.startswith(name)
+        await pilot.press("0", "n", "w", "o", "o", "m", "m", "T", "T", "T", "T", "left_square_bracket", "g", "G")
+        await pilot.pause(0.3)
+        assert main.figure.x_range is None
+        assert "sorted by" in text_of(app, "#counts")
