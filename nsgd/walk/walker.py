@@ -56,7 +56,6 @@ class SeriesMemory:
     reference: Related | None = None
     columns: Columns = field(default_factory=Columns)
     measured: int = 0
-    rows: dict[int, SubRow] = field(default_factory=dict)
     founder: HeaderFacts = field(default_factory=HeaderFacts)
     """Header of the sub that the series began with; it says where the telescope pointed."""
     last_utc_s: float = 0.0
@@ -172,8 +171,8 @@ class Walker:
     def _trim_previews(self) -> None:
         self._previews += 1
         if self._previews % TRIM_EVERY == 0 and self.settings.store.previews_mb > 0:
-            references = [memory.rows.get(memory.row.reference_id) for memory in self._series.values()]
-            spare = [self.store.preview_path_of(row.content_id) for row in references if row is not None]
+            references = [memory.row.reference_id for memory in self._series.values()]
+            spare = [self.store.preview_path(sub_id) for sub_id in references if sub_id]
             trim_previews(self.store.preview_path_of("x").parent, self.settings.store.previews_mb, spare)
 
     def _commit(self, outcome: Outcome, folder: Path, now_utc_s: float, known: int | None) -> SubCommit:
@@ -236,7 +235,6 @@ class Walker:
             memory.columns.replace(row)
         else:
             memory.columns.append(row)
-        memory.rows[sub_id] = row
         if commit.facts is None or row.relation is None:
             return
         memory.catalogue = commit.catalogue or memory.catalogue
@@ -264,16 +262,21 @@ class Walker:
     def _refit(self, memory: SeriesMemory) -> None:
         """Fit the solution to all subs so far, choose the reference where nobody has, relate everything to both."""
         assert memory.catalogue is not None
-        result = fit.fit_series(self.store, memory.row, memory.catalogue, list(memory.rows.values()))
+        result = fit.fit_series(self.store, memory.row, memory.catalogue, self._rows_of(memory))
         memory.channels, memory.reference = result.channels, result.reference
         memory.row = result.row
         self._keep(memory, result.relations)
 
     def _keep(self, memory: SeriesMemory, relations: Sequence[tuple[int, Relation]]) -> None:
         self.store.commit_relations(memory.row, relations)
-        for sub_id, relation in relations:
-            memory.rows[sub_id] = replace(memory.rows[sub_id], relation=relation)
-            memory.columns.replace(memory.rows[sub_id])
+        changed = {sub_id for sub_id, _ in relations}
+        for row in self._rows_of(memory):
+            if row.sub_id in changed:
+                memory.columns.replace(row)
+
+    def _rows_of(self, memory: SeriesMemory) -> list[SubRow]:
+        """The rows of a series from the store: a season of them is too much to keep in memory."""
+        return self.store.subs(series_id=memory.row.series_id)
 
     def settle(self) -> None:
         """Fit every series once more to all its subs: the figures of exports, whatever order they came in."""
@@ -292,10 +295,6 @@ class Walker:
     def series_ids(self) -> list[int]:
         """All series of the store."""
         return sorted(self._series)
-
-    def row(self, series_id: int, sub_id: int) -> SubRow:
-        """A committed sub of a series; KeyError where it is not there."""
-        return self._series[series_id].rows[sub_id]
 
     def verdicts(self, series_id: int) -> Verdicts:
         """Verdicts of a series, in the columns' order."""
@@ -320,11 +319,10 @@ class Walker:
 
     def set_decision(self, sub_id: int, decision: str) -> None:
         """A person accepts or rejects a sub, or takes that back with ""."""
-        memory = next((memory for memory in self._series.values() if sub_id in memory.rows), None)
-        if memory is not None:
-            memory.rows[sub_id] = replace(memory.rows[sub_id], decision=decision)
-            memory.columns.replace(memory.rows[sub_id])
         self.store.decide(sub_id, decision)
+        memory = next((memory for memory in self._series.values() if sub_id in memory.columns), None)
+        if memory is not None:
+            memory.columns.replace(self.store.sub(sub_id))
 
     def set_reference(self, series_id: int, sub_id: int | None) -> str:
         """Relate a series to another reference, from stored facts; None chooses the best. Returns why it was taken.
@@ -335,15 +333,16 @@ class Walker:
             The series has no measured sub of that number.
         """
         memory = self._series[series_id]
+        rows = {row.sub_id: row for row in self._rows_of(memory)}
         chosen = sub_id
         if chosen is None:
-            chosen = fit.best_reference(list(memory.rows.values()), self.verdicts(series_id))
-        row = memory.rows.get(chosen)
+            chosen = fit.best_reference(list(rows.values()), self.verdicts(series_id))
+        row = rows.get(chosen)
         if row is None or row.relation is None:
             raise BadRequest(f"sub {chosen} is not measured in this series; choose one with status ok or rejected")
         memory.row = replace(memory.row, reference_id=chosen, reference_chosen=sub_id is not None)
         self._relate_anew(memory)
-        return fit.reference_reason(memory.rows[chosen], self.verdicts(series_id))
+        return fit.reference_reason(row, self.verdicts(series_id))
 
     def set_smoothness(self, series_id: int, smoothness: float) -> None:
         """Fit the gradient surfaces of a series with another knob."""
@@ -358,7 +357,8 @@ class Walker:
         self.store.commit_relations(memory.row, ())
 
     def _relate_anew(self, memory: SeriesMemory) -> None:
-        row = memory.rows[memory.row.reference_id]
+        rows = {row.sub_id: row for row in self._rows_of(memory)}
+        row = rows[memory.row.reference_id]
         facts = self.store.facts(row.sub_id)
         assert facts is not None
         assert row.relation is not None
@@ -366,7 +366,7 @@ class Walker:
         memory.reference = Related(row.sub_id, facts, row.relation.zero, row.relation.zero_err)
         relations = []
         for sub_id, sub_facts in self.store.iter_facts(memory.row.series_id):
-            old = memory.rows[sub_id].relation
+            old = rows[sub_id].relation
             if old is not None:
                 sub_facts = facts if sub_id == row.sub_id else sub_facts
                 moved = fit.moved_relation(old, sub_facts, memory.reference, memory.catalogue, memory.row.smoothness)
@@ -403,7 +403,6 @@ class Walker:
         rows = self.store.subs(series_id=row.series_id)
         memory = SeriesMemory(row, self.store.catalogue(row.series_id))
         memory.columns = Columns.from_rows(rows)
-        memory.rows = {sub.sub_id: sub for sub in rows}
         measured = [sub for sub in rows if sub.relation is not None]
         memory.measured = len(measured)
         if rows:
@@ -415,7 +414,7 @@ class Walker:
         facts = {sub.sub_id: found for sub in picked if (found := self.store.facts(sub.sub_id)) is not None}
         picked = [sub for sub in picked if sub.sub_id in facts]
         memory.channels = fit.solve(picked, facts, memory.catalogue)
-        reference = memory.rows.get(row.reference_id) or measured[0]
+        reference = next((sub for sub in measured if sub.sub_id == row.reference_id), measured[0])
         reference_facts = self.store.facts(reference.sub_id)
         if reference_facts is not None and reference.relation is not None:
             memory.reference = Related(
