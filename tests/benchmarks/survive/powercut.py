@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks.survive.stage import Stage, differences, undisturbed
+from tests.benchmarks.survive.stage import PATIENCE_S, Stage, differences, undisturbed
 
 
 def available() -> str:
@@ -60,7 +60,7 @@ def cut(stage: Stage, seed: int, at: int, wanted: tuple[bytes, list[tuple[str, s
     shutil.rmtree(image, ignore_errors=True)
     with losing_disk(mount, image, seed, at):
         daemon = stage.daemon(mount / "store")
-        deadline_s = time.monotonic() + 60.0
+        deadline_s = time.monotonic() + PATIENCE_S
         while not (image / ".cut").exists() and not stage.complete(mount / "store") and time.monotonic() < deadline_s:
             time.sleep(0.02)
         daemon.kill()

@@ -21,7 +21,7 @@ from nsgd.settings import Settings
 from nsgd.simulate import night, sub_cards, write_sub
 
 WIDTH_PX, HEIGHT_PX = 320, 240
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @dataclass
