@@ -139,7 +139,7 @@ class SettledFiles:
         if now_s - retry.first_s > self.give_up_s:
             return False
         del self._done[path]
-        self._waiting[path] = _Candidate(seen, now_s, now_s, not_before_s=now_s + retry.wait_s, told=True)
+        self._waiting[path] = _Candidate(seen, now_s, not_before_s=now_s + retry.wait_s, told=True)
         retry.wait_s = min(2.0 * retry.wait_s, LONGEST_RETRY_S)
         return True
 
