@@ -315,7 +315,7 @@ def _catalogue(candidates: Sequence[RegisteredFrame], settings: Settings) -> Cat
 
 
 def _picture(path: Path, settings: Settings) -> Frame:
-    """The frame in 16-bit ADU, as EGAIN means it, with its empty borders marked as missing."""
+    """The frame in 16-bit ADU with its empty borders marked as missing."""
     frame = read_frame(path, budget_mb=settings.watch.budget_mb, aliases=settings.filters)
     if frame.header.bayer_pattern:
         raise MeasureFailure("mosaic", "a Bayer mosaic cannot be registered: debayer it first")
@@ -325,8 +325,10 @@ def _picture(path: Path, settings: Settings) -> Frame:
         return frame
     for plane in frame.planes:
         plane.pixels[...] *= np.float32(FULL_SCALE_ADU)
+    gain = frame.header.egain_e_per_adu
     return replace(
         frame,
+        header=replace(frame.header, egain_e_per_adu=None if gain is None else gain / FULL_SCALE_ADU),
         saturation_adu=frame.saturation_adu * FULL_SCALE_ADU,
         full_scale_adu=frame.full_scale_adu * FULL_SCALE_ADU,
     )

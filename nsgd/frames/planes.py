@@ -68,13 +68,17 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
         planes = split_bayer(pixels, pattern)
     else:
         planes = (Plane("L", pixels),)
+    full_scale = decoded.type_maximum or _float_scale(decoded.pixels)
+    if full_scale == 1.0 and header.egain_e_per_adu is not None:
+        # calibration programs turn 16-bit ADU into 0..1 and leave EGAIN as it was
+        header = replace(header, egain_e_per_adu=header.egain_e_per_adu * 65535.0)
     return Frame(
         path=str(path),
         content_id=content_id(decoded.cards, pixels),
         header=replace(header, width_px=width_px, height_px=height_px, bayer_pattern=pattern),
         planes=planes,
         saturation_adu=saturation_adu(decoded),
-        full_scale_adu=decoded.type_maximum or _float_scale(decoded.pixels),
+        full_scale_adu=full_scale,
         suspect=decoded.suspect,
     )
 

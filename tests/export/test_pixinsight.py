@@ -23,6 +23,7 @@ from nsgd.export.carried import Carried
 from nsgd.export.pixinsight import Job, export_pixinsight
 from nsgd.export.registered import borders, mark_borders
 from nsgd.export.xnml import Xnml, evaluate, from_bytes, normalised
+from nsgd.frames.read import read_frame, read_header
 from nsgd.records import HeaderFacts, SeriesRow, SubRow
 from nsgd.settings import Settings
 from nsgd.simulate import Camera, Psf, SkyGlow, SubTruth, star_flux_adu
@@ -420,3 +421,11 @@ def test_swelling_stars_do_not_change_the_scale(tmp_path: Path) -> None:
 def test_cloudy_truths_hold_both_kinds() -> None:
     light = [one.transmission for one in cloudy_truths()]
     assert min(light) < 0.7 < max(light)
+
+
+def test_floats_from_zero_to_one_hold_the_same_electrons(cloudy_set: RegisteredSet) -> None:
+    """Calibration programs keep the camera's EGAIN, per 16-bit step, when they write 0..1."""
+    frame = read_frame(cloudy_set.paths[0])
+    assert frame.header.egain_e_per_adu == pytest.approx(0.8 * 65535.0)
+    facts = read_header(cloudy_set.paths[0])
+    assert facts.egain_e_per_adu == pytest.approx(0.8)
