@@ -59,7 +59,7 @@ class Sample:
         if self.normal_subs < 3:
             return 0
         fewer = self.stars < 1.0 - max(0.08, 4.0 / math.sqrt(max(self.star_count, 1.0))) if self.stars > 0 else False
-        another = abs(self.sky) > max(4.0 * self.sky_sigma, 0.02)
+        another = abs(self.sky) > max(4.0 * self.sky_sigma, 0.01)
         return int(self.uneven) + int(fewer) + int(another)
 
     @property
