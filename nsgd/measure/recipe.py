@@ -57,7 +57,16 @@ class Survey:
     @property
     def points(self) -> Points:
         """Stars in full-resolution pixels, brightest first."""
-        return Points(*full_px(self.plane, self.stars.x, self.stars.y))
+        noise = float(np.nanmedian(self.mesh.sigma)) * self.mesh.bin
+        width = self.shape.seen_fwhm_px if np.isfinite(self.shape.seen_fwhm_px) else 3.0
+        x, y = full_px(self.plane, self.stars.x, self.stars.y)
+        return Points(x, y, position_err_px(self.stars.flux, noise, width) * self.plane.step_px)
+
+
+def position_err_px(flux: Floats, noise_adu: float, fwhm_px: float) -> Floats:
+    """Error of a centroid: half the FWHM over the signal to noise (King 1983, PASP 95, 163), and a floor."""
+    snr = np.maximum(flux, 1e-9) / (1.5 * fwhm_px * noise_adu)
+    return np.asarray(np.hypot(0.03, 0.5 * fwhm_px / np.maximum(snr, 1.0)))
 
 
 def full_px(plane: Plane, x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -130,7 +139,9 @@ def measure_surveyed(
         raise _too_few(len(seen.stars), settings)
     size = (frame.header.width_px, frame.header.height_px)
     order = np.argsort(-catalogue.flux.sum(axis=1), kind="stable")
-    ordered = Points(catalogue.x[order], catalogue.y[order])
+    bright = catalogue.flux.sum(axis=1)[order].astype(np.float64)
+    noise = float(np.nanmedian(seen.mesh.sigma)) * seen.mesh.bin
+    ordered = Points(catalogue.x[order], catalogue.y[order], position_err_px(bright, noise, catalogue.fwhm_px))
     match = register(ordered, seen.points, size, hints, settings.min_matched_stars)
     return _facts(frame, catalogue, seen, match, calibration)
 

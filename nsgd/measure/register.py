@@ -24,6 +24,7 @@ BRIGHT = 150
 PAIR_STARS = 80
 PAIR_TOLERANCE_PX = 1.5
 START_TOLERANCE_PX = 5.0
+WIDE_ROUNDS = 12
 MOST_CHANCE_LOG10 = -4.0
 """Largest accepted log10 probability that any of the tried transforms matched this well by chance."""
 
@@ -48,13 +49,19 @@ class Points:
 
     x: Floats
     y: Floats
+    known_err_px: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def err_px(self) -> Floats:
+        """Error of each position; equal ones where they are not known."""
+        return np.ones(len(self.x)) if self.known_err_px is None else self.known_err_px
+
     def first(self, n: int) -> Points:
         """The n brightest."""
-        return Points(self.x[:n], self.y[:n])
+        return Points(self.x[:n], self.y[:n], self.err_px[:n])
 
 
 def register(
@@ -209,28 +216,75 @@ def _pairs(points: Points) -> tuple[Floats, Floats]:
 def _refine(
     catalogue: Points, sub: Points, guess: Transform, size_px: tuple[int, int], trials_log10: float
 ) -> Match | None:
-    """Tighten a guess by mutual nearest neighbours; None where fewer than three stars hold."""
+    """Tighten a guess by mutual nearest neighbours; None where fewer than three stars hold.
+
+    The tolerance stays wide until no more pairs join: a guess that is a degree off fits one side of the
+    frame before it reaches the other.
+    """
     tree = cKDTree(np.column_stack((sub.x, sub.y)))
-    transform, tolerance = guess, START_TOLERANCE_PX
-    pairs: tuple[Integers, Integers] | None = None
-    for step in range(8):
-        before, pairs = pairs, mutual_pairs(catalogue, sub, transform, tolerance, tree)
+    transform, tolerance, number = guess, START_TOLERANCE_PX, 0
+    pairs = mutual_pairs(catalogue, sub, transform, tolerance, tree)
+    for _ in range(WIDE_ROUNDS):
         if len(pairs[0]) < 3:
             return None
-        if step > 4 and before is not None and np.array_equal(before[0], pairs[0]):
+        transform = fit_transform(catalogue, sub, pairs, "similarity")
+        pairs = mutual_pairs(catalogue, sub, transform, tolerance, tree)
+        if len(pairs[0]) <= number:
             break
-        transform = fit_transform(catalogue, sub, pairs, "similarity" if step < 3 else _model(len(pairs[0])))
+        number = len(pairs[0])
+    for _ in range(5):
+        if len(pairs[0]) < 3:
+            return None
+        transform = _best_transform(catalogue, sub, pairs, size_px)
         tolerance = _tolerance(catalogue, sub, pairs, transform)
-    assert pairs is not None
+        before, pairs = pairs, mutual_pairs(catalogue, sub, transform, tolerance, tree)
+        if np.array_equal(before[0], pairs[0]):
+            break
+    if len(pairs[0]) < 3:
+        return None
     distance = _distances(catalogue, sub, pairs, transform)
     bright = distance[: max(len(distance) // 5, min(len(distance), 10))]
     chance = _chance_log10(catalogue, sub, transform, size_px, (len(distance), max(tolerance, 1.0)))
-    rms = float(np.sqrt(np.mean(bright**2)))
-    return Match(transform, *pairs, rms, chance + trials_log10)
+    return Match(transform, *pairs, float(np.sqrt(np.mean(bright**2))), chance + trials_log10)
 
 
-def _model(pairs: int) -> str:
-    return "quadratic" if pairs >= 40 else "affine" if pairs >= 12 else "similarity"
+def _best_transform(
+    catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], size_px: tuple[int, int]
+) -> Transform:
+    """The simplest transform that the residuals do not contradict.
+
+    Affine and quadratic terms must lower the weighted residual by more than their number would by chance,
+    and quadratic ones must be held by stars over most of the ground that both share.
+    """
+    transform = fit_transform(catalogue, sub, pairs, "similarity")
+    number = len(pairs[0])
+    weight = 1.0 / (catalogue.err_px[pairs[0]] ** 2 + sub.err_px[pairs[1]] ** 2)
+
+    def misfit(candidate: Transform) -> float:
+        pull2 = _distances(catalogue, sub, pairs, candidate) ** 2 * weight
+        return float(np.minimum(pull2, 9.0 * np.median(pull2)).sum())
+
+    least = misfit(transform)
+    for model, few, terms in (("affine", 12, 2), ("quadratic", 40, 6)):
+        if number < few or (model == "quadratic" and not _covers(catalogue, sub, pairs, transform, size_px)):
+            break
+        candidate = fit_transform(catalogue, sub, pairs, model)
+        left = misfit(candidate)
+        if left < least * (1.0 - 6.0 * terms / (2.0 * number)):
+            transform, least = candidate, left
+    return transform
+
+
+def _covers(
+    catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], transform: Transform, size_px: tuple[int, int]
+) -> bool:
+    """Whether the pairs span at least 70 % of the catalogue's stars inside the frame, in both axes."""
+    x, y = transform.apply(catalogue.x, catalogue.y)
+    inside = (x >= 0) & (y >= 0) & (x < size_px[0]) & (y < size_px[1])
+    if not inside.any():
+        return False
+    wide = all(np.ptp(found[pairs[1]]) >= 0.7 * np.ptp(mapped[inside]) for found, mapped in ((sub.x, x), (sub.y, y)))
+    return bool(wide)
 
 
 def _distances(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], transform: Transform) -> Floats:
@@ -267,26 +321,27 @@ def mutual_pairs(
 
 
 def fit_transform(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], model: str) -> Transform:
-    """Least-squares transform of matched stars with one round of outlier rejection.
+    """Weighted least-squares transform of matched stars with outlier rejection.
 
     `model` is `similarity` (shift, rotation, scale), `affine`, or `quadratic` (affine plus second order).
     """
     x, y = catalogue.x[pairs[0]], catalogue.y[pairs[0]]
     sx, sy = sub.x[pairs[1]], sub.y[pairs[1]]
+    root = 1.0 / np.hypot(catalogue.err_px[pairs[0]], sub.err_px[pairs[1]])
     keep = np.ones(x.size, dtype=bool)
     transform = Transform()
     for _ in range(3):
-        transform = _fit(model, (x[keep], y[keep]), (sx[keep], sy[keep]))
+        transform = _fit(model, (x[keep], y[keep]), (sx[keep], sy[keep]), root[keep])
         mx, my = transform.apply(x, y)
-        distance = np.hypot(mx - sx, my - sy)
-        new = distance <= max(3.0 * float(np.median(distance[keep])), 0.05)
+        pull = np.hypot(mx - sx, my - sy) * root
+        new = pull <= 3.0 * float(np.median(pull[keep])) + 1e-9
         if new.sum() < 6 or (new == keep).all():
             break
         keep = new
     return transform
 
 
-def _fit(model: str, source: tuple[Floats, Floats], sub: tuple[Floats, Floats]) -> Transform:
+def _fit(model: str, source: tuple[Floats, Floats], sub: tuple[Floats, Floats], root: Floats) -> Transform:
     x, y = source
     cx, cy = float(x.mean()), float(y.mean())
     half = max(float(np.ptp(x)), float(np.ptp(y)), 1.0) / 2
@@ -294,12 +349,14 @@ def _fit(model: str, source: tuple[Floats, Floats], sub: tuple[Floats, Floats]) 
     if model == "similarity":
         zeros, ones = np.zeros_like(u), np.ones_like(u)
         design = np.concatenate((np.column_stack((u, -v, ones, zeros)), np.column_stack((v, u, zeros, ones))))
-        p, q, sx, sy = np.linalg.lstsq(design, np.concatenate(sub), rcond=None)[0]
+        both = np.concatenate((root, root))
+        p, q, sx, sy = np.linalg.lstsq(design * both[:, None], np.concatenate(sub) * both, rcond=None)[0]
         linear = (p, -q, q, p)
         quad: tuple[float, ...] = ()
     else:
         columns = [np.ones_like(u), u, v] + ([u * u, u * v, v * v] if model == "quadratic" else [])
-        solution = np.linalg.lstsq(np.column_stack(columns), np.column_stack(sub), rcond=None)[0]
+        design = np.column_stack(columns) * root[:, None]
+        solution = np.linalg.lstsq(design, np.column_stack(sub) * root[:, None], rcond=None)[0]
         sx, sy = solution[0]
         linear = (solution[1, 0], solution[2, 0], solution[1, 1], solution[2, 1])
         quad = tuple(float(value) for value in solution[3:].T.ravel())

@@ -65,7 +65,7 @@ def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: f
         return Shape()
     moments = (moments[0][sound], moments[1][sound], moments[2][sound])
     sigma = np.sqrt(np.sqrt(moments[0] * moments[1] - moments[2] ** 2))
-    width = _profile_fwhm(stamp[sound], (x[sound], y[sound]), moments, sigma)
+    width = _profile_fwhm(stamp[sound], (x[sound], y[sound]), moments)
     seen = width * float(np.median(sigma))
     ellipticity, angle = _ellipse(moments)
     return Shape(float(np.sqrt(max(seen**2 - PIXEL_FWHM2, 0.09 * seen**2))), seen, ellipticity, angle)
@@ -110,24 +110,25 @@ def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tu
     return x, y, (xx, yy, xy)
 
 
-def _profile_fwhm(stamp: Pixels, centre: tuple[Floats, Floats], moments: Moments, sigma: Floats) -> float:
+def _profile_fwhm(stamp: Pixels, centre: tuple[Floats, Floats], moments: Moments) -> float:
     """FWHM in units of the adaptive sigma: a Moffat fitted to the stacked profile out to three sigma."""
     grid = np.arange(stamp.shape[1], dtype=np.float64)
     dx, dy = grid[None, None, :] - centre[0][:, None, None], grid[None, :, None] - centre[1][:, None, None]
     xx, yy, xy = (part[:, None, None] for part in moments)
     radius = np.sqrt((yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / (xx * yy - xy**2))
     near = radius < 1.2
-    level = np.array([s[n].sum() for s, n in zip(stamp, near, strict=True)])
-    flux = level * sigma**2 / np.maximum(near.sum(axis=(1, 2)) / (np.pi * 1.44), 1e-9) / sigma**2
+    flux = np.array([s[n].sum() for s, n in zip(stamp, near, strict=True)]) / np.maximum(near.sum(axis=(1, 2)), 1)
     good = flux > 0
-    value = (stamp / np.where(good, flux, 1.0)[:, None, None])[good].ravel()
-    where = radius[good].ravel()
+    # stars count by their light: a faint or astray one must not set the profile
+    light = np.broadcast_to(flux[good][:, None, None], stamp[good].shape).ravel()
+    value, where = stamp[good].ravel().astype(np.float64), radius[good].ravel()
     inside = where < 3.0
     bins = np.minimum((where[inside] / 3.0 * 24).astype(int), 23)
+    total = np.bincount(bins, weights=light[inside], minlength=24)
+    kept = total > 0
+    mean_r = np.sqrt(np.bincount(bins, weights=(where**2 * light)[inside], minlength=24)[kept] / total[kept])
+    profile = np.bincount(bins, weights=value[inside], minlength=24)[kept] / total[kept]
     count = np.bincount(bins, minlength=24).astype(np.float64)
-    kept = count > 0
-    mean_r = np.sqrt(np.bincount(bins, weights=where[inside] ** 2, minlength=24)[kept] / count[kept])
-    profile = np.bincount(bins, weights=value[inside], minlength=24)[kept] / count[kept]
     return _moffat_width(mean_r, profile, count[kept])
 
 
