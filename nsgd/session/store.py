@@ -278,6 +278,9 @@ class Reader:
     def catalogue(self, series_id: int) -> Catalogue | None:
         """The newest generation of a series' catalogue."""
         rows = self._rows("catalogues", "WHERE series_id = ? ORDER BY generation DESC LIMIT 1", series_id)
+        series = self._rows("series", "WHERE series_id = ?", series_id)
+        if not rows and series and _series(series[0]).generation > 0:
+            raise StoreDamaged(f"The store {self.folder} is damaged: the catalogue of series {series_id} is missing.")
         return from_bytes(Catalogue, rows[0][2]) if rows else None
 
     def subs(self, series_id: int | None = None, session: str | None = None) -> list[SubRow]:
