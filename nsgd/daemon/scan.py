@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,14 +130,21 @@ def folders_without_events(root: Path, listing: Listing) -> int:
     """
     watched: set[int] = set()
     try:
-        for entry in os.scandir("/proc/self/fd"):
-            if os.readlink(entry.path) == "anon_inode:inotify":  # noqa: PTH115 - Path.readlink refuses this text
-                text = Path(f"/proc/self/fdinfo/{entry.name}").read_text(encoding="ascii")
-                watched.update(int(number, 16) for number in re.findall(r"^inotify .*?\bino:([0-9a-f]+)", text, re.M))
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a fixed place, and names are all that is wanted
+            with suppress(FileNotFoundError):  # another thread closed it meanwhile
+                watched |= _watched_inodes(name)
         known = root.stat().st_ino in watched
     except OSError:
         return 0
     return len(listing.folders - watched) if known else 0
+
+
+def _watched_inodes(descriptor: str) -> set[int]:
+    """Inodes that one file descriptor of this process watches; empty where it is no inotify."""
+    if os.readlink(f"/proc/self/fd/{descriptor}") != "anon_inode:inotify":  # noqa: PTH115 - Path refuses this text
+        return set()
+    text = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
+    return {int(number, 16) for number in re.findall(r"^inotify .*?\bino:([0-9a-f]+)", text, re.M)}
 
 
 def is_share(kind: str) -> bool:
