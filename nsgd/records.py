@@ -85,8 +85,6 @@ class HeaderFacts:
     """PixInsight's NOISE00... in the file's own scale, empty where absent."""
     calibrated: bool = False
     """True where the file itself says that dark, flat or bias were applied."""
-    temporary: bool = False
-    """Reserved for frames that a rule may still reclassify (snapshots whose field matches no series)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,6 @@ class StarFlag:
     EDGE = 4
     MASKED = 8
     VARIABLE = 16
-    UNMEASURED = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

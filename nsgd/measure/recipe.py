@@ -349,7 +349,7 @@ def catalogue_from(
     radius = _mask_radius(seen.stars.flux, seen.shape.fwhm_px, noise) * seen.plane.step_px
     blends = _blends(x, y, seen.stars.flux, fwhm)
     rough = _rough(frame, seen, fwhm, blends)
-    parts = _plane_parts(frame, _with_discs(rough, x, y, radius), seen, _identity(number))
+    parts = _plane_parts(frame, replace(rough, mask_x=x, mask_y=y, mask_radius_px=radius), seen, _identity(number))
     chosen = np.arange(number)[: settings.max_stars]
     flags = np.bitwise_or.reduce([part.flags for part in parts]) | blends
     flux = np.nan_to_num(np.stack([part.flux for part in parts], axis=1)).astype(np.float32)
@@ -375,10 +375,6 @@ def _rough(frame: Frame, seen: Survey, fwhm_px: float, flags: Flags) -> Catalogu
         0, frame.header.width_px, frame.header.height_px, frame.channels, x, y, per_channel.astype(np.float32),
         flags, fwhm_px, none, none, 1.0, none, none, none, x.size, RECIPE,
     )  # fmt: skip
-
-
-def _with_discs(catalogue: Catalogue, x: Floats, y: Floats, radius_px: Floats) -> Catalogue:
-    return replace(catalogue, mask_x=x, mask_y=y, mask_radius_px=radius_px)
 
 
 def _mask_radius(flux: Floats, fwhm_px: float, noise_adu: float) -> Floats:

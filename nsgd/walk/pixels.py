@@ -117,9 +117,15 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
         frame, calibration = _calibrated(frame, orders.settings.calibration)
         result = _measured(frame, candidates, orders.settings, calibration, base)
     except MeasureFailure as problem:
-        failure = Failure(problem.kind, problem.sentence, dict(problem.numbers))
-        result = replace(base, failure=failure, series_id=candidates[0].series_id if candidates else NEW_SERIES)
+        result = replace(
+            base, failure=failure_of(problem), series_id=candidates[0].series_id if candidates else NEW_SERIES
+        )
     return replace(result, measure_s=time.perf_counter() - began)
+
+
+def failure_of(problem: MeasureFailure) -> Failure:
+    """A failure to measure as the value that the store keeps."""
+    return Failure(problem.kind, problem.sentence, dict(problem.numbers))
 
 
 def measure_offered(path: str, orders: Orders, offers: Mapping[str, tuple[Candidate, ...]]) -> Outcome:
@@ -180,9 +186,7 @@ def _measured(
             continue
         return _grown(frame, facts, candidate, settings, replace(base, series_id=candidate.series_id))
     stranger = _stranger(frame, seen, near, settings)
-    first = problems[0]
-    failure = Failure(first.kind, first.sentence, dict(first.numbers))
-    return replace(base, failure=failure, series_id=near[0].series_id, stranger=stranger)
+    return replace(base, failure=failure_of(problems[0]), series_id=near[0].series_id, stranger=stranger)
 
 
 def _grown(frame: Frame, facts: SubFacts, candidate: Candidate, settings: Settings, base: Outcome) -> Outcome:

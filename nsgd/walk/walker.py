@@ -21,7 +21,6 @@ from nsgd.measure.relate import Related, measured_channels, relate
 from nsgd.records import (
     NAN,
     Catalogue,
-    Failure,
     HeaderFacts,
     Relation,
     SeriesRow,
@@ -35,7 +34,7 @@ from nsgd.session.series import series_key, session_of, stream_key
 from nsgd.session.store import Store, SubCommit
 from nsgd.settings import Settings
 from nsgd.walk import fit
-from nsgd.walk.pixels import STRANGER, Candidate, Orders, Outcome, measure_file, offered
+from nsgd.walk.pixels import STRANGER, Candidate, Orders, Outcome, failure_of, measure_file, offered
 
 REFIT_AT = (3, 6, 12, 24, 48, 96, 192, 384)
 """Numbers of subs at which the live solution is fitted anew to all of them."""
@@ -186,8 +185,7 @@ class Walker:
         try:
             relation = self._relate(memory, catalogue, outcome.facts, row)
         except MeasureFailure as problem:
-            failure = Failure(problem.kind, problem.sentence, dict(problem.numbers))
-            return self._failed(replace(outcome, failure=failure), row, memory, folder)
+            return self._failed(replace(outcome, failure=failure_of(problem)), row, memory, folder)
         self._found(outcome)
         series = replace(
             memory.row,
