@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -628,10 +629,14 @@ def test_is_clear_tells_a_sequencer_by_its_exit_code(
     store = tmp_path / "live"
     assert nsgd("measure", tmp_path / "lights", "--out", store).code == 0
     now_utc_s = time.time()
-    for progress_utc_s, expected in ((now_utc_s, code), (now_utc_s - 3600.0, 4)):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    here = socket.gethostname()
+    alive, silent = (os.getpid(), now_utc_s), (os.getpid(), now_utc_s - 3600.0)
+    for (pid, progress_utc_s), expected in ((alive, code), (silent, 4), ((killed.pid, now_utc_s), 4)):
         opened = Store.open(store, now_utc_s)
         with opened:
-            opened.beat(progress_utc_s, DaemonStatus(os.getpid(), "here", progress_utc_s, progress_utc_s))
+            opened.beat(progress_utc_s, DaemonStatus(pid, here, progress_utc_s, progress_utc_s))
         assert nsgd("is-clear", "--store", store).code == expected
 
 

@@ -170,9 +170,8 @@ class Night:
         self._stale.clear()
 
     def daemon_lives(self, now_utc_s: float) -> bool:
-        """True where a daemon made progress in the last two minutes."""
-        daemon = self.daemon
-        return daemon is not None and not daemon.stopped and now_utc_s - daemon.last_progress_utc_s < 120.0
+        """True where a daemon is alive on this store."""
+        return self.daemon is not None and self.daemon.alive(now_utc_s)
 
     def newest(self) -> SubRow | None:
         """The sub that was exposed last."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import threading
 import time
@@ -207,8 +208,13 @@ class DaemonStatus:
     """True where the daemon ended by itself; a killed one leaves False and an old time."""
 
     def alive(self, now_utc_s: float) -> bool:
-        """Whether the daemon runs, as far as its last word tells."""
-        return not self.stopped and now_utc_s - self.last_progress_utc_s < STALE_S
+        """Whether the daemon runs: it spoke lately, and its process is still there where it can be looked for."""
+        return not self.stopped and now_utc_s - self.last_progress_utc_s < STALE_S and not self._is_gone()
+
+    def _is_gone(self) -> bool:
+        """True where the process was one of this machine and exists no more: it was killed."""
+        here = Path("/proc/self").exists() and self.host == socket.gethostname()
+        return here and not Path(f"/proc/{self.pid}").exists()
 
 
 @dataclass(frozen=True, slots=True)
