@@ -252,7 +252,13 @@ def test_a_broken_file_is_named_and_the_rest_is_measured(nsgd: Nsgd, lights: Pat
     assert "broken.fits" in said.err
     assert "empty.fits" in said.err
     assert "notes.txt" not in said.err
-    assert len(table(tmp_path / "out")) == 3
+    assert "3 subs measured, 2 failed" in said.err
+    rows = {row["file"]: row for row in table(tmp_path / "out")}
+    assert sorted(row["status"] for row in rows.values()) == ["failed"] * 2 + ["ok"] * 3
+    for name in ("broken.fits", "empty.fits"):
+        assert rows[name]["reasons"] == "unreadable"
+        assert rows[name]["failure"]
+        assert not rows[name]["transmission"]
 
 
 def test_measure_changes_nothing_in_the_capture_folder(nsgd: Nsgd, lights: Path, tmp_path: Path) -> None:

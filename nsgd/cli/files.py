@@ -95,12 +95,13 @@ def _summary(store: Store) -> str:
     """What was measured and what was not, with each file that could not be read."""
     from nsgd.dashboard.inert import inert
 
-    rows, ignored = store.subs(), store.ignored()
-    failed = sum(row.failure is not None for row in rows)
-    parts = [f"{len(rows) - failed} subs measured", f"{failed} failed", f"{sum(ignored.values())} ignored"]
+    rows, ignored, unread = store.subs(), store.ignored(), store.unreadable()
+    measured = sum(row.failure is None for row in rows)
+    failed = len(rows) - measured + len(unread)
+    parts = [f"{measured} subs measured", f"{failed} failed", f"{sum(ignored.values())} ignored"]
     if ignored:
         parts[2] += f" ({', '.join(f'{count} {kind}' for kind, count in sorted(ignored.items()))})"
-    unreadable = [f"unreadable: {inert(item.path, 400)}: {inert(item.sentence, 400)}" for item in store.unreadable()]
+    unreadable = [f"unreadable: {inert(item.path, 400)}: {inert(item.sentence, 400)}" for item in unread]
     return "\n".join([*unreadable, ", ".join(parts) + "."])
 
 

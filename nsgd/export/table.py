@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import numpy as np
@@ -22,7 +22,7 @@ from nsgd.export.judged import Judged, file_name, judged, order_key
 from nsgd.export.text import csv_cell
 from nsgd.records import SeriesRow, SkyState, SubRow, SubStatus, Transform, Verdict
 from nsgd.session.almanac import airmass_of
-from nsgd.session.store import Reader
+from nsgd.session.store import Reader, Unreadable
 from nsgd.settings import Settings
 
 DIGITS: Final = 6
@@ -43,14 +43,15 @@ class _Line:
 
 
 def export_csv(reader: Reader, out: Path, settings: Settings, *, force: bool = False) -> Path:
-    """Write OUT/subs.csv with every sub of the store; returns its path.
+    """Write OUT/subs.csv with every sub of the store and every file that cannot be read; returns its path.
 
     Raises
     ------
     ExportProblem
         The table exists already and `force` is not set, or the folder cannot be written.
     """
-    content = csv_bytes(sub_table(judged(reader, settings)))
+    found = judged(reader, settings)
+    content = csv_bytes([*sub_table(found), *unread_rows(reader.unreadable(), found.rows)])
     return write_bytes(open_folder(out), "subs.csv", content, force=force)
 
 
@@ -76,6 +77,23 @@ def sub_table(found: Judged) -> list[dict[str, str]]:
         )
         table.append({name: cell(line) for name, cell in COLUMNS.items()})
     return table
+
+
+def unread_rows(files: Sequence[Unreadable], rows: Sequence[SubRow]) -> list[dict[str, str]]:
+    """Files that cannot be read: failed, without figures, but never left out in silence."""
+    folders = sorted({row.folder for row in rows}, key=len, reverse=True)
+    told = []
+    for item in files:
+        path = PurePath(item.path)
+        folder = next((folder for folder in folders if path.is_relative_to(folder)), path.parent)
+        said = {
+            "file": path.relative_to(folder).as_posix(),
+            "status": SubStatus.FAILED,
+            "reasons": "unreadable",
+            "failure": item.sentence,
+        }
+        told.append(dict.fromkeys(COLUMNS, "") | said)
+    return told
 
 
 def csv_bytes(table: Sequence[Mapping[str, str]]) -> bytes:
