@@ -14,6 +14,7 @@
     │   ├── StoreUnwritable      keep measuring in memory, say so once, try again
     │   ├── StoreDamaged         move it aside and rebuild from the files
     │   └── StoreUnusable        newer schema, network file system: exit with the remedy
+    ├── ClusterLost              the workers are out of reach: stop, a second run goes on from there
     └── ExportProblem            the export stops; nothing half-written stays
 """
 
@@ -97,6 +98,10 @@ class StoreDamaged(StoreProblem):
 
 class StoreUnusable(StoreProblem):
     """The store cannot be used by this program here (newer schema, network file system)."""
+
+
+class ClusterLost(NsgdError):
+    """The scheduler that files were sent to is out of reach."""
 
 
 class ExportProblem(NsgdError):

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nsgd.session.store import Store
     from nsgd.settings import Settings
     from nsgd.walk import Outcome, Walker
+    from nsgd.walk.cluster import Cluster
 
 LITTLE = 12
 """So few files are measured before worker processes have started."""
@@ -33,8 +34,11 @@ Found = tuple[Path, Path]
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--out", required=True, metavar="DIR", help="Folder for subs.csv and the store; made where missing.")
+@click.option(
+    "--cluster", default="", metavar="ADDRESS", help="dask scheduler whose workers measure (README, Many rigs)."
+)
 @common_options
-def measure(paths: tuple[str, ...], out: str) -> None:
+def measure(paths: tuple[str, ...], out: str, cluster: str) -> None:
     """Measure subs that exist: the same engine as the daemon's; writes DIR/subs.csv and leaves its store in DIR.
 
     \b
@@ -56,11 +60,14 @@ def measure(paths: tuple[str, ...], out: str) -> None:
     store = Store.open(target, time.time())
     with store:
         walker = Walker(store, settings, zone_of(settings))
+        fresh = [item for item in found if not _is_done(store, item[0])]
+        folders = [*{folder: None for _, folder in found}, target]
         with (
-            _workers(settings, len(found)) as executor,
+            _cluster(cluster, folders) if cluster else _workers(settings, len(fresh)) as workers,
             click.progressbar(length=len(found), label="measuring", file=sys.stderr, width=30, show_pos=True) as bar,
         ):
-            for path, folder, outcome in outcomes(walker, found, executor):
+            bar.update(len(found) - len(fresh))
+            for path, folder, outcome in outcomes(walker, fresh, *workers):
                 take(store, walker, (path, folder), outcome)
                 bar.update(1)
             for path, folder in walker.again():
@@ -71,24 +78,51 @@ def measure(paths: tuple[str, ...], out: str) -> None:
     click.echo(table)
 
 
-def _workers(settings: Settings, files: int) -> AbstractContextManager[Executor | None]:
+def _is_done(store: Store, path: Path) -> bool:
+    """Whether an earlier run has dealt with the file as it is now."""
+    stamp = _stamp(path)
+    return stamp is not None and store.seen(str(path), *stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where it has just gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _workers(settings: Settings, files: int) -> Iterator[tuple[Executor | None]]:
     """Worker processes for many files; none where there is one core to use or little to do."""
     from nsgd.walk import worker_pool
 
     workers = settings.measure.workers or os.cpu_count() or 1
-    return worker_pool(workers) if workers > 1 and files > LITTLE else nullcontext()
+    with worker_pool(workers) if workers > 1 and files > LITTLE else nullcontext() as pool:
+        yield (pool,)
+
+
+def _cluster(address: str, folders: Sequence[Path]) -> AbstractContextManager[Cluster]:
+    """Workers on other machines."""
+    from nsgd.walk.cluster import cluster
+
+    return cluster(address, folders)
 
 
 def take(store: Store, walker: Walker, found: Found, outcome: Outcome) -> None:
     """Commit what came of one file, as the daemon does it; a file that cannot be read is noted."""
     path, folder = found
+    stamp = _stamp(path)
     try:
         commit = walker.take(outcome, folder, time.time())
     except UnreadableFrame as problem:
         store.note_unreadable(str(path), problem.sentence)
         return
-    if commit is not None:
-        walker.committed(commit, store.commit_sub(commit))
+    if commit is None and stamp is not None:
+        store.stamp(str(path), *stamp)
+    elif commit is not None:
+        walker.committed(commit, store.commit_sub(commit, stamp=stamp))
 
 
 def _summary(store: Store) -> str:

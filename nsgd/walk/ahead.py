@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
+from nsgd.errors import ClusterLost
 from nsgd.walk.pixels import Outcome, measure_offered
 from nsgd.walk.walker import Walker
 
@@ -33,7 +34,11 @@ def _be_modest() -> None:
 
 
 def outcomes(
-    walker: Walker, files: Iterable[Found], executor: Executor | None, ahead: int = 4
+    walker: Walker,
+    files: Iterable[Found],
+    executor: Executor | None,
+    ahead: int = 4,
+    deadly: tuple[type[Exception], ...] = (),
 ) -> Iterator[tuple[Path, Path, Outcome]]:
     """Measure files in the order given, `ahead` of them at a time on the executor.
 
@@ -43,6 +48,14 @@ def outcomes(
     ----------
     executor
         Any executor of the concurrent.futures kind; None measures in this process, one by one.
+    deadly
+        What the executor raises over a file that ended several of its workers: such a file is left out as
+        unreadable, it would end this process too.
+
+    Raises
+    ------
+    ClusterLost
+        The executor has given up what it was sent.
     """
     waiting: deque[tuple[Path, Path, Future[Outcome] | None]] = deque()
     for path, folder in files:
@@ -51,19 +64,26 @@ def outcomes(
             sent = executor.submit(measure_offered, str(path), walker.orders(), walker.offers())
         waiting.append((path, folder, sent))
         if sent is None or len(waiting) > ahead:
-            yield _arrived(walker, *waiting.popleft())
+            yield _arrived(walker, waiting.popleft(), deadly)
     while waiting:
-        yield _arrived(walker, *waiting.popleft())
+        yield _arrived(walker, waiting.popleft(), deadly)
 
 
-def _arrived(walker: Walker, path: Path, folder: Path, sent: Future[Outcome] | None) -> tuple[Path, Path, Outcome]:
-    """One outcome that is up to date: measured here where no worker did, or where its catalogues have changed."""
+def _arrived(
+    walker: Walker, item: tuple[Path, Path, Future[Outcome] | None], deadly: tuple[type[Exception], ...]
+) -> tuple[Path, Path, Outcome]:
+    """One outcome that is up to date: measured here where no worker could, or where its catalogues have changed."""
+    path, folder, sent = item
     if sent is None:
         return path, folder, walker.measure(path)
     try:
         outcome = sent.result()
     except BrokenProcessPool:
         outcome = walker.measure(path)
-    if walker.is_stale(outcome):
+    except CancelledError as problem:
+        raise ClusterLost("The scheduler is gone; run the same command again, it goes on from here.") from problem
+    except deadly as problem:
+        return path, folder, Outcome(str(path), unreadable=f"Several workers ended over this file ({problem}).")
+    if outcome.unreadable or walker.is_stale(outcome):
         outcome = walker.measure(path)
     return path, folder, outcome
