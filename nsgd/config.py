@@ -23,12 +23,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from nsgd.errors import BadSettings, StoreUnusable
-from nsgd.settings import Section, Settings
+from nsgd.settings import Publish, Section, Settings
 
 ETC_FILE = Path("/etc/nsgd/config.toml")
 SERVICE_STORE = Path("/var/lib/nsgd")
 CREDENTIAL_NAME = "notify_urls"
-SECRET_KEYS = ("notify.urls", "notify.heartbeat_url", "notify.mqtt_url")
+PUBLISH_CREDENTIAL = "publish_url"
+SECRET_KEYS = ("notify.urls", "notify.heartbeat_url", "notify.mqtt_url", "publish.url")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def load(
     explicit
         The file named by `--config`.
     environ
-        The environment; only NSGD_CONFIG, NSGD_NOTIFY_URLS, CREDENTIALS_DIRECTORY and the XDG folders are read.
+        The environment; only NSGD_CONFIG, NSGD_NOTIFY_URLS, NSGD_PUBLISH_URL, CREDENTIALS_DIRECTORY and the XDG
+        folders are read.
     flags
         `section.key` -> value given on the command line.
 
@@ -171,7 +173,11 @@ def check_text(
     settings, secret_origin, secret_problems = _with_secrets(settings, file, environ)
     if secret_origin:
         origins["notify.urls"] = secret_origin
-    problems = [*_secret_file_problems(file, tree), *secret_problems, *_cross_problems(settings, file, text)]
+    settings, publish_origin, publish_problems = _with_fleet(settings, environ)
+    if publish_origin:
+        origins["publish.url"] = publish_origin
+    secret_problems = [*_secret_file_problems(file, tree), *secret_problems, *publish_problems]
+    problems = [*secret_problems, *_cross_problems(settings, file, text)]
     if problems:
         raise BadSettings(tuple(problems))
     return Loaded(settings, file, origins)
@@ -255,6 +261,8 @@ def _fault(detail: ErrorDetails) -> str:
         return 'must be a time like "22:30"'
     if detail["type"] in ("model_type", "dict_type"):
         return "must be a table: write [name] on a line of its own, then key = value"
+    if detail["type"] == "value_error":
+        return detail["msg"].removeprefix("Value error, ")
     said = detail["msg"].replace("Input should be", "must be")
     return said.split(",")[0] if detail["type"].endswith("_parsing") else said
 
@@ -289,8 +297,9 @@ def _nearest(word: str, known: tuple[str, ...]) -> str:
 
 def _secret_file_problems(file: Path | None, tree: Mapping[str, Any]) -> list[str]:
     """A file that holds secrets and that others can read is refused."""
-    notify = tree.get("notify", {})
-    secrets = [key for key in SECRET_KEYS if isinstance(notify, dict) and notify.get(key.partition(".")[2])]
+    tables = {name: table for name, table in tree.items() if isinstance(table, dict)}
+    split = {key: key.partition(".") for key in SECRET_KEYS}
+    secrets = [key for key, (section, _, name) in split.items() if tables.get(section, {}).get(name)]
     return [_open_file_problem(file, secrets[0])] if file and secrets and readable_by_others(file) else []
 
 
@@ -365,6 +374,21 @@ def _with_secrets(settings: Settings, file: Path | None, environ: Mapping[str, s
         return settings, "", [_open_file_problem(path, "notify.urls_file")]
     urls = [*(url.get_secret_value() for url in settings.notify.urls), *_urls_in(path)]
     return _with_urls(settings, urls), f"{path}", []
+
+
+def _with_fleet(settings: Settings, environ: Mapping[str, str]) -> tuple[Settings, str, list[str]]:
+    """Settings with the fleet's URL filled in, where it came from, and what is wrong with it."""
+    url, origin = environ.get("NSGD_PUBLISH_URL", "").strip(), "environment NSGD_PUBLISH_URL"
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    if not url and credentials and (given := Path(credentials) / PUBLISH_CREDENTIAL).is_file():
+        url, origin = next(iter(_urls_in(given)), ""), f"credential {PUBLISH_CREDENTIAL}"
+    if not url:
+        return settings, "", []
+    try:
+        publish = Publish(url=SecretStr(url))
+    except ValidationError as error:
+        return settings, "", [f"{origin}: publish.url {_fault(detail)}." for detail in error.errors()]
+    return settings.model_copy(update={"publish": publish}), origin, []
 
 
 def _urls_in(path: Path) -> list[str]:

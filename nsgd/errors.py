@@ -14,6 +14,7 @@
     │   ├── StoreUnwritable      keep measuring in memory, say so once, try again
     │   ├── StoreDamaged         move it aside and rebuild from the files
     │   └── StoreUnusable        newer schema, network file system: exit with the remedy
+    ├── FleetProblem             the fleet's database cannot be used now: go on alone, try again
     ├── ClusterLost              the workers are out of reach: stop, a second run goes on from there
     └── ExportProblem            the export stops; nothing half-written stays
 """
@@ -98,6 +99,10 @@ class StoreDamaged(StoreProblem):
 
 class StoreUnusable(StoreProblem):
     """The store cannot be used by this program here (newer schema, network file system)."""
+
+
+class FleetProblem(NsgdError):
+    """The fleet's database cannot be reached, or refuses."""
 
 
 class ClusterLost(NsgdError):

@@ -26,8 +26,8 @@ PROMISED_COLUMNS = (
 PROMISED_COMMANDS = (
     "run, dashboard, measure, status, is-clear, reference show, reference set, reference auto, limits show, "
     "limits set, accept, reject, undo, ack, snooze, apply, export csv, export images, export pixinsight, export siril, "
-    "export report, blink, notify test, notify list, replay, doctor, session list, session end, config init, "
-    "config check, config show, config path, simulate, demo, completion"
+    "export report, blink, notify test, notify list, fleet init, fleet add-rig, replay, doctor, "
+    "session list, session end, config init, config check, config show, config path, simulate, demo, completion"
 )
 
 

@@ -79,6 +79,7 @@ def findings(send: bool) -> Iterator[Finding]:
     yield from look_at_store(settings)
     yield from look_at_clock(time.time())
     yield from look_at_services(settings, send)
+    yield from look_at_fleet(settings)
     yield from look_at_unit()
 
 
@@ -250,6 +251,23 @@ def look_at_services(settings: Settings, send: bool) -> Iterator[Finding]:
             yield Finding("ok", what, "test message sent")
         else:
             yield Finding("fail", what, outcomes[name].error, "check the URL and the network")
+
+
+def look_at_fleet(settings: Settings) -> Iterator[Finding]:
+    """The fleet's database, where this rig publishes to one."""
+    url = settings.publish.url.get_secret_value()
+    if not url:
+        return
+    from nsgd.fleet.link import link
+    from nsgd.fleet.schema import place_of
+
+    try:
+        with link(url) as connection:
+            rig, site = place_of(connection)
+    except NsgdError as problem:
+        yield Finding("fail", "fleet", problem.sentence, "the rig goes on alone meanwhile")
+        return
+    yield Finding("ok", "fleet", f"rig {rig}{f' of site {site}' if site else ''}")
 
 
 def look_at_unit() -> Iterator[Finding]:

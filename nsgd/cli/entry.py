@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from nsgd.cli import decisions, demo, doctor, files, handoff, messages, night, past, settings, shells
+from nsgd.cli import decisions, demo, doctor, files, fleet, handoff, messages, night, past, settings, shells
 from nsgd.cli.places import common_options, talk
 from nsgd.errors import BadRequest, BadSettings, NsgdError
 
@@ -75,6 +75,7 @@ for command in (
     handoff.export,
     handoff.blink,
     messages.notify,
+    fleet.fleet,
     past.replay,
     doctor.doctor,
     past.session,

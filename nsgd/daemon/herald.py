@@ -68,7 +68,7 @@ def run_hook(command: Sequence[str], report: Mapping[str, Any]) -> int:
     """
     shown = {"NSGD_STATE": "state", "NSGD_CAUSE": "cause", "NSGD_TRANSMISSION": "transmission"}
     values = {name: "" if report.get(key) is None else str(report[key]) for name, key in shown.items()}
-    secret = [name for name in os.environ if name.startswith(("NSGD_NOTIFY", "CREDENTIALS"))]
+    secret = [name for name in os.environ if name.startswith(("NSGD_NOTIFY", "NSGD_PUBLISH", "CREDENTIALS"))]
     environment = {name: value for name, value in os.environ.items() if name not in secret} | values
     try:
         done = subprocess.run(

@@ -32,6 +32,7 @@ from nsgd.daemon.supervisor import Supervisor, log_to_stderr
 from nsgd.daemon.troubles import PATIENCE_S, Signs, Troubles
 from nsgd.daemon.watch import Settled, Watcher
 from nsgd.errors import BadSettings, FileProblem, StoreDamaged, StoreUnwritable, UnreadableFrame
+from nsgd.fleet.publish import Publisher
 from nsgd.frames.preview import trim_previews
 from nsgd.frames.read import read_frame
 from nsgd.records import Alert, Failure, SubRow
@@ -171,6 +172,8 @@ class Daemon:
         mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, picture=self._picture_of, zone=self._zone)
         self._notifier = Notifier(mailroom, self._clock.utc_s)
         self._herald = Herald(Ears.of(self.settings))
+        url = self.settings.publish.url.get_secret_value()
+        self._publisher = Publisher(self.store, url, self.settings.limits, self._clock.utc_s) if url else None
         self._watcher = self._watcher_of([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
 
     @contextmanager
@@ -190,11 +193,15 @@ class Daemon:
     def _start(self) -> None:
         self._notifier.start()
         self._herald.start()
+        if self._publisher is not None:
+            self._publisher.start()
         self._watcher.start()
 
     def _stop(self) -> None:
         self._watcher.stop()
         self._herald.stop()
+        if self._publisher is not None:
+            self._publisher.stop()
         self._notifier.stop()
 
     # ---- the loop --------------------------------------------------------------------------------
@@ -312,6 +319,8 @@ class Daemon:
         states = {ALARM_STATE: alarm.to_json(), IN_FLIGHT: ""}
         sub_id = self.store.commit_sub(commit, alerts, tuple(self._urls), states, stamp)
         self._alarm = alarm
+        if self._publisher is not None:
+            self._publisher.tell(report(alarm, now_utc_s))
         self._walker.committed(commit, sub_id)
         self._tell(alerts)
         name = Path(commit.row.path).name
@@ -394,7 +403,10 @@ class Daemon:
             self.store.commit_alerts(said, tuple(self._urls), {ALARM_STATE: alarm.to_json()}, session)
         self._alarm = alarm
         self._tell(said)
-        self._herald.tell(report(alarm, now_utc_s))
+        word = report(alarm, now_utc_s)
+        self._herald.tell(word)
+        if self._publisher is not None:
+            self._publisher.tell(word)
 
     def _signs(self) -> Signs:
         """What there is to see of the machine."""
@@ -508,8 +520,9 @@ def _open_store(
 
 
 def _secrets(settings: Settings) -> list[str]:
-    notify = settings.notify
-    found = [url.get_secret_value() for url in (*notify.urls, notify.heartbeat_url, notify.mqtt_url)]
+    notify, publish = settings.notify, settings.publish
+    secret = (*notify.urls, notify.heartbeat_url, notify.mqtt_url, publish.url)
+    found = [url.get_secret_value() for url in secret]
     return [url for url in found if url]
 
 

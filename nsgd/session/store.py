@@ -335,15 +335,26 @@ class Reader:
             if facts is not None:
                 yield row.sub_id, facts
 
-    def changes_since(self, change: int) -> Changes:
-        """What changed after change number `change` (0: everything), as of one moment."""
+    def changes_since(self, change: int, most: int | None = None) -> Changes:
+        """What changed after change number `change` (0: everything), as of one moment.
+
+        Parameters
+        ----------
+        most
+            Stop at the change that holds the `most`-th sub: `last` is then its number, and more may wait.
+        """
         with self._snapshot():
             counter = self._rows("counter")
+            last = counter[0][1] if counter else 0
+            if most is not None:
+                sql = f"SELECT change FROM {self._table('subs')} WHERE change > ? ORDER BY change LIMIT 1 OFFSET ?"
+                last = next((row[0] for row in self._query(sql, change, most - 1)), last)
+            span = (change, last)
             return Changes(
-                last=counter[0][1] if counter else 0,
-                subs=_in_order(_subs(self._rows("subs", "WHERE change > ?", change))),
+                last=last,
+                subs=_in_order(_subs(self._rows("subs", "WHERE change > ? AND change <= ?", *span))),
                 series=[_series(row) for row in self._rows("series", "WHERE change > ? ORDER BY series_id", change)],
-                alerts=self._alerts("WHERE change > ? ORDER BY alert_id", change),
+                alerts=self._alerts("WHERE change > ? AND change <= ? ORDER BY alert_id", *span),
                 daemon=self.daemon(),
             )
 
