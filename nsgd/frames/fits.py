@@ -116,6 +116,8 @@ def _parse_structure(block: bytes) -> dict[str, Card]:
 
 def _add_card(cards: dict[str, Card], line: str) -> str:
     key, equals, rest = line.partition("=")
+    if not line[:8].strip():
+        return ""  # a remark
     key = key.strip().upper().removeprefix("HIERARCH ").strip()
     if not equals or not key or len(key) > 60 or "'" in key:
         return ""

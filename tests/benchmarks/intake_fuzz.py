@@ -11,13 +11,16 @@ process, where an exception of that library is no finding but a crash, a hang an
 from __future__ import annotations
 
 import argparse
+import gzip
 import io
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import atheris
+import numpy as np
+from PIL import Image
 
 with atheris.instrument_imports(include=["nsgd"]):
     from nsgd.errors import FileProblem
@@ -25,7 +28,8 @@ with atheris.instrument_imports(include=["nsgd"]):
     from nsgd.frames.header import facts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "frames"))
-from hostile import write_all
+from framefiles import data_bytes, dng, header_bytes, mandatory
+from hostile import PIXELS, tile_compressed, write_all
 
 BUDGET_BYTES = 64_000_000
 
@@ -83,6 +87,22 @@ READERS: dict[str, tuple[Callable[[bytes], None], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+def good_files(reader: str) -> Iterator[bytes]:
+    """Whole files, which the hostile corpus has few of: damage to them comes deep into the reader."""
+    if reader == "gz":
+        yield gzip.compress(header_bytes(mandatory(PIXELS)) + data_bytes(PIXELS), 0)
+    elif reader == "fz":
+        for codec in ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1"):
+            yield tile_compressed(PIXELS.astype(np.int16), codec, (16, 16))
+    elif reader in ("raw", "exif"):
+        yield dng(PIXELS)
+    elif reader == "tiff":
+        for packing in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits"):
+            buffer = io.BytesIO()
+            Image.fromarray(PIXELS).save(buffer, "tiff", compression=packing, tiffinfo={270: "FILTER  = 'Ha'"})
+            yield buffer.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reader", choices=READERS)
@@ -102,6 +122,8 @@ def main() -> None:
     for path, _ in write_all(work / "made"):
         if path.name.endswith(suffixes) and path.is_file() and path.stat().st_size < 100_000:
             (work / "corpus" / f"{len(list((work / 'corpus').iterdir()))}").write_bytes(path.read_bytes())
+    for number, content in enumerate(good_files(arguments.reader)):
+        (work / "corpus" / f"good{number}").write_bytes(content)
     atheris.Setup(
         [sys.argv[0], str(work / "corpus"), f"-max_total_time={arguments.seconds}", "-timeout=5", "-rss_limit_mb=1024",
          "-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={work}/"],

@@ -315,10 +315,181 @@ HISTORY  Bias Subtraction (Bias 1, 4864 x 3232, Bin1 x 1, Temp -35C,
 SWCREATE= 'Astro Photography Tool - APT v.3.54.1' / Imaging software
 SNAPSHOT=                    1 / Number of images combined
 IMAGETYP= 'Light Frame'        / The type of image
+SITELAT = '+51 03 00.000'      / The site Latitude
 SITELONG= '+03 41 00.000'      / The site Longitude
 EXPTIME =                  120
+HIERARCH CAMERA-DATE-OBS = '2018-09-17T21:04:46' / The UTC date and time at the
+ISOSPEED= 'ISO 800 '           / ISO of the camera
 """,
-        {"kind": "light", "site_long_deg": near(3.683333, 1e-5)},
+        {
+            "kind": "light", "site_long_deg": near(3.683333, 1e-5), "filter_name": "none", "gain": 800.0,
+            "site_lat_deg": near(51.05, 1e-9),
+        },
+    ),
+    "apt raw dark": Sample("D_0012_ISO800_120s__15C.CR2", "ISO     = 800\nEXPTIME = 120", {"kind": "dark"}),
+    "apt raw dark flat": Sample("DF_0012_ISO800_2s__15C.CR2", "EXPTIME = 2", {"kind": "dark"}),
+    "apt raw blue-named light": Sample(
+        "L_M 33_0001_ISO800_120s__15C.CR2", "ISO     = 800", {"kind": "light", "filter_name": "none"}
+    ),
+    "dwarf II": Sample(
+        "M 57/DWARF_RAW_M 57_EXP_15_GAIN_110_2023-06-10-21-30-00-123/M 57_15s110_0012_20230610-213835938.fits",
+        """
+DATE-OBS= '2023-06-10T21:38:19.442' / Time start to exposure
+DATE    = '2023-06-10T21:38:35.938' / Fits written to sd card
+EXP     =                  15. / [s] Sub Exposure Time
+GAIN    =                  110 / Sub Gain
+BINNING = '2*2     '           / n*n pixels add together
+RA      =              18.8931 / [h] Observe object RA coordinate (J2000)
+DEC     =              33.0292 / [deg] Observe object DEC coordinate (J2000)
+OBJECT  = '        '           / Observe object
+BAYERPAT= 'GBRG    '           / Bayer pattern
+INSTRUME= 'DWARFII '           / DWARF II instrument
+ORIGIN  = 'DWARFLAB'           / DWARF II's creator
+""",
+        {
+            "kind": "light", "exposure_s": 15.0, "binning": 2, "ra_deg": near(283.3965, 1e-6),
+            "dec_deg": near(33.0292, 1e-9), "object_name": "", "start_utc_s": 1686433099.442,
+        },
+    ),
+    "dwarf sub of the Dark Shark": Sample(
+        "Dark Shark/DWARF_RAW_TELE_Dark Shark_EXP_60_GAIN_60_2025-10-18-04-51-22-420/"
+        "Dark Shark_60s60_Astro_20251018-045926401_16C.fits",
+        "ORIGIN  = 'DWARFLAB'\nOBJECT  = 'Dark Shark'\nEXPTIME = 60.",
+        {"kind": "light", "object_name": "Dark Shark", "filter_name": "none"},
+    ),
+    "dwarf factory flat": Sample("CALI_FRAME/flat/cam_0/flat_gain_2_bin_1_ir_0.fits", "", {"kind": "flat"}),
+    "dwarf own dark": Sample(
+        "DWARF_DARK/tele_exp_60_gain_60_bin_1_2025-10-20-03-20-10-952/raw_60s_60_0002_20251020-032310186_20C.fits",
+        "EXPTIME = 60.",
+        {"kind": "dark"},
+    ),
+    "seestar s30 pro": Sample(
+        "MyWorks/M 42_sub/Light_M 42_20.0s_IRCUT_20260227-225203.fit",
+        """
+INSTRUME= 'imx585  '           / Camera model
+TELESCOP= 'S30 Pro_10d57b1d'   / Telescope name
+PROGRAM = '6.10    '           / The name of the software task that created the
+IMAGETYP= 'Light   '           / Type of image
+EXPTIME =                  20. / Exposure time in seconds
+DATE-OBS= '2026-02-27T21:52:03.456789' / Image created time
+FILTER  = 'IRCUT   '           / Filter used when taking image
+BAYERPAT= 'GRBG    '           / Bayer pattern
+""",
+        {"kind": "light", "filter_name": "IRCUT", "camera": "imx585", "exposure_s": 20.0},
+    ),
+    "nina without a target": Sample(
+        "2021-03-02/LIGHT/2021-03-02_21-19-00__-10.00_30.00s_0001.fits",
+        "IMAGETYP= 'LIGHT'\nOBJCTRA = '00 00 00'\nOBJCTDEC= '+00 00 00'\nEXPTIME = 30.0",
+        {"ra_deg": None, "dec_deg": None},
+    ),
+    "maxim of a robotic observatory": Sample(
+        "m17.fts",
+        """
+EXPTIME =   3.00000000000E+002 / [sec] Duration of exposure
+IMAGETYP= 'Light Frame' /       Type of image
+PEDESTAL=                 -100 /Correction to add for zero-based ADU
+DATE    = '04/07/18'           / [old format] UTC date of exposure start
+TIME-OBS= '14:03:03'           / [old format] UTC time of exposure start
+AIRMASS =   1.04162552350E+000 / Airmass (multiple of zenithal airmass)
+LAT-OBS =  -3.12736111111E+001 / [deg +N WGS84] Geodetic latitude
+LONG-OBS=   1.49064444444E+002 / [deg +E WGS84] Geodetic longitude
+ALT-OBS =   6.50000000000E+001 / [metres] Altitude above mean sea level
+RA      = '18 20 48.12'        / [hms J2000] Target right ascension
+DEC     = '-16 10 58.8'        / [dms +N J2000] Target declination
+JD      =   2458304.0854513887 /Julian Date at start of exposure
+""",
+        {
+            "altitude_deg": near(73.3, 0.3), "airmass": near(1.0416, 1e-4), "exposure_s": 300.0,
+            "ra_deg": near(275.2005, 1e-6), "dec_deg": near(-16.183, 1e-6), "time_source": "JD",
+        },
+    ),
+    "maxim without a telescope": Sample(
+        "a.fit",
+        "EXPTIME = 1.0\nOBJCTALT= ' -0.0003' / Nominal altitude of center of image\nAIRMASS = 31.739008469971399",
+        {"altitude_deg": None, "airmass": None},
+    ),
+    "airmass rounded below one": Sample("a.fit", "AIRMASS = 0.9998", {"airmass": 1.0}),
+    "ccdsoft": Sample(
+        "M51.00001.LIGHT.FIT",
+        """
+SWCREATE= 'TheSkyX Version 10.5.0 Build 12978' / SBIGFITSEXT Name & version of s
+PICTTYPE=                    1 / Image type as index 0= Unknown 1=Light, 2=Bias,
+IMAGETYP= 'Light Frame'        / SBIGFITSEXT Light, Dark, Bias or Flat
+XBINNING=                    2 / SBIGFITSEXT Binning factor in width
+SITELAT = '+38 26 18.00'       / SBIGFITSEXT Latitude of the imaging location
+SITELONG= '-120 14 00.00'      / SBIGFITSEXT Longitude of the imaging location
+EXPTIME =                 120. / SBIGFITSEXT Total exposure time in seconds
+DATE-OBS= '2020-05-06T07:08:09.123' / SBIGFITSEXT UTC of start exp. in ISO 8601
+""",
+        {"kind": "light", "binning": 2, "site_long_deg": near(-120.233333, 1e-5), "exposure_s": 120.0},
+    ),
+    "sbig with colons and leading zeros": Sample(
+        "a.fit", "SITELAT = '+53:14:24.90        '\nSITELONG= '-006:32:11.02       '",
+        {"site_lat_deg": near(53.240250, 1e-6), "site_long_deg": near(-6.536394, 1e-6)},
+    ),
+    "site that counts westward": Sample(
+        "a.fit", "SITELAT = 37.5\nSITELONG= 122.3 / [deg +W] longitude", {"site_long_deg": -122.3}
+    ),
+    "site by letters": Sample(
+        "a.fit", "SITELAT = '37 30 00 N'\nSITELONG= 'W 122 18 00'", {"site_long_deg": near(-122.3, 1e-9)}
+    ),
+    "site that nobody set": Sample("a.fit", "SITELAT = 0.0\nSITELONG= 0.0", {"site_lat_deg": None}),
+    "asicap": Sample(
+        "Capture_00001.fit", "CREATOR = 'ZWO ASICAP'\nEXPOINUS= 15000000 / Exposure time in us",
+        {"exposure_s": 15.0, "kind": "light"},
+    ),
+    "exposure in milliseconds": Sample("a.fit", "EXPTIME = 160000 / exposure time in ms", {"exposure_s": 160.0}),
+    "exposure as text": Sample("a.fit", "EXPOSURE= '30,5 s  '", {"exposure_s": None}),
+    "exposure as text with its unit": Sample("a.fit", "EXPOSURE= '300 secs'", {"exposure_s": 300.0}),
+    "exposure as a fraction": Sample("a.fit", "EXPTIME = '1/4000  '", {"exposure_s": 0.00025, "kind": "bias"}),
+    "exposure with a decimal comma": Sample("a.fit", "EXPTIME = '30,5'", {"exposure_s": 30.5}),
+    "exposure that only the second key tells": Sample(
+        "a.fit", "EXPTIME = 0\nEXPOSURE= 30.0", {"exposure_s": 30.0, "kind": "light"}
+    ),
+    "gain that the driver does not tell": Sample("a.fit", "GAIN    = -1\nISOSPEED= '1600'", {"gain": 1600.0}),
+    "electrons per ADU under GAIN": Sample(
+        "a.fit", "GAIN    = 1.46 / [e-/ADU] Electronic gain", {"egain_e_per_adu": 1.46}
+    ),
+    "electrons per ADU that make no sense": Sample(
+        "a.fit", "EGAIN   = 0.0\nCVF     = 0.25", {"egain_e_per_adu": 0.25}
+    ),
+    "right ascension in hours": Sample(
+        "a.fit", "RA      = 18.1232 / right ascension [hours]\nDEC     = -33.443", {"ra_deg": near(271.848, 1e-6)}
+    ),
+    "app integration": Sample(
+        "M31-session_1.fits", "SOFTWARE= 'Astro Pixel Processor'\nINTEGRAT= 'Integration'", {"kind": "stacked"}
+    ),
+    "app master flat": Sample("MF-IG_120.0.fits", "CALFRAME= 'MasterFlat'", {"kind": "stacked"}),
+    "siril stack": Sample("result_300s.fit", "STACKCNT= 60\nLIVETIME= 18000.", {"kind": "stacked"}),
+    "ekos guide frame": Sample("guide/guide_001.fits", "FRAME   = 'Light   '\nEXPTIME = 2.0", {"kind": "other"}),
+    "ekos focus frame": Sample(
+        "autofocus/2026-11-22T22-10-05.fits", "IMAGETYP= 'Light Frame'\nEXPTIME = 4.0", {"kind": "other"}
+    ),
+    "plate solving frame": Sample("PlateSolving/ps_001.fits", "IMAGETYP= 'LIGHT'", {"kind": "other"}),
+    "voyager test shot": Sample("a.fit", "IMAGETYP= 'TEST    '", {"kind": "other"}),
+    "voyager pointing shot": Sample("a.fit", "IMAGETYP= 'Pointing'", {"kind": "other"}),
+    "empty filter card, filter in the name": Sample(
+        "M 31_Light_OIII_300s_0001.fits", "FILTER  = '        '", {"filter_name": "OIII"}
+    ),
+    "first slot of a wheel without names": Sample("a.fit", "FILTER  = 0", {"filter_name": "0"}),
+    "numbered filter": Sample("a.fit", "FILTER  = 'Filter 3'", {"filter_name": "Filter 3"}),
+    "folder of darks with figures": Sample("Darks 300s -10C/0001.fits", "EXPTIME = 300", {"kind": "dark"}),
+    "folder of flats with a filter": Sample("FLAT_Ha/0001.fits", "EXPTIME = 2", {"kind": "flat"}),
+    "folder of a library": Sample("dark_library/0001.fits", "EXPTIME = 300", {"kind": "dark"}),
+    "folder of a dark nebula": Sample("Dark Doodad/0001.fits", "EXPTIME = 300", {"kind": "light"}),
+    "split date with underscores": Sample(
+        "a.fit", "DATE_OBS= '2005-01-02T04:49:34.00'\nEXPTIME = 20", {"mid_utc_s": 1104641384.0}
+    ),
+    "date twice": Sample(
+        "a.fit", "DATE-OBS= '2023-06-01'\nTIME-OBS= '2023-05-31T05:04:58.47'", {"start_utc_s": 1685595898.47}
+    ),
+    "sharpcap before 3.2": Sample(
+        "a.fits",
+        "DATE-OBS= '2019-04-29T20:25:29.8219583' / System Clock-Frame Grabbed\nEXPTIME = 2",
+        {"start_utc_s": 1556569527.821958},
+    ),
+    "a card in a remark is a remark": Sample(
+        "a.fits", "          FILTER = Ha was used\nFILTER  = 'OIII'", {"filter_name": "OIII"}
     ),
     "prism": Sample(
         "m42.fits",

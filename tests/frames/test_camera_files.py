@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from framefiles import noise
+from framefiles import dng, noise
 from PIL import Image
 
 from nsgd.errors import UnreadableFrame
@@ -67,49 +66,6 @@ def test_half_a_tiff_may_be_tried_again(tmp_path: Path, rng: np.random.Generator
     with pytest.raises(UnreadableFrame) as caught:
         read_frame(path)
     assert caught.value.may_retry
-
-
-def dng(pixels: np.ndarray, *, cell: bytes = b"\0\1\1\2") -> bytes:
-    """A minimal DNG: one uncompressed sensor picture with EXIF."""
-    height, width = pixels.shape
-    exif = [
-        (33434, 5, 1, struct.pack("<II", 30, 1)),
-        (34855, 3, 1, struct.pack("<HH", 800, 0)),
-        (36867, 2, 20, b"2026:11:22 23:10:05\0"),
-        (36881, 2, 7, b"+01:00\0"),
-    ]
-    entries = [
-        (254, 4, 1, struct.pack("<I", 0)), (256, 4, 1, struct.pack("<I", width)),
-        (257, 4, 1, struct.pack("<I", height)),
-        (258, 3, 1, struct.pack("<HH", 16, 0)), (259, 3, 1, struct.pack("<HH", 1, 0)),
-        (262, 3, 1, struct.pack("<HH", 32803, 0)), (271, 2, 6, b"Maker\0"), (272, 2, 9, b"Model 5D\0"),
-        (273, 4, 1, b"PIXL"), (277, 3, 1, struct.pack("<HH", 1, 0)), (278, 4, 1, struct.pack("<I", height)),
-        (279, 4, 1, struct.pack("<I", pixels.nbytes)), (33421, 3, 2, struct.pack("<HH", 2, 2)), (33422, 1, 4, cell),
-        (34665, 4, 1, b"EXIF"), (50706, 1, 4, bytes([1, 4, 0, 0])), (50708, 2, 9, b"Model 5D\0"),
-        (50714, 3, 1, struct.pack("<HH", 100, 0)), (50717, 3, 1, struct.pack("<HH", 16000, 0)),
-        (50721, 10, 9, struct.pack("<18i", *[n for d in (1, 0, 0, 0, 1, 0, 0, 0, 1) for n in (d, 1)])),
-        (50728, 5, 3, struct.pack("<6I", 1, 1, 1, 1, 1, 1)), (50778, 3, 1, struct.pack("<HH", 21, 0)),
-    ]  # fmt: skip
-    head_bytes = 8 + 2 + 12 * len(entries) + 4
-    exif_at = head_bytes
-    spare_at = exif_at + 2 + 12 * len(exif) + 4
-    spare = b""
-    pixels_at = spare_at + 400
-
-    def directory(items: list[tuple[int, int, int, bytes]]) -> bytes:
-        nonlocal spare
-        out = struct.pack("<H", len(items))
-        for tag, kind, count, value in items:
-            value = {b"PIXL": struct.pack("<I", pixels_at), b"EXIF": struct.pack("<I", exif_at)}.get(value, value)
-            if len(value) > 4:
-                place = struct.pack("<I", spare_at + len(spare))
-                spare += value + b"\0" * (len(value) % 2)
-                value = place
-            out += struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
-        return out + bytes(4)
-
-    head = b"II*\0" + struct.pack("<I", 8) + directory(entries) + directory(exif)
-    return head + spare.ljust(400, b"\0") + pixels.astype("<u2").tobytes()
 
 
 def test_camera_raws_are_split_into_their_colours(tmp_path: Path, rng: np.random.Generator) -> None:
