@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsgd.cli.decisions import daemon_runs, series_name
+from nsgd.cli.fleet import checked
 from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, say, store_folder, talk
 from nsgd.errors import BadRequest, StoreUnusable
 
@@ -45,12 +46,16 @@ def run(folders: tuple[str, ...]) -> int:
 )
 @click.option("--theme", default="", metavar="NAME", help="Such as nsgd-light or nsgd-red (night vision).")
 @click.option("--read-only", is_flag=True, help="Only look: no accept, reject, acknowledge...")
+@click.option(
+    "--fleet", is_flag=False, flag_value=".", metavar="[URL]", help="All rigs of a fleet; without URL, publish.url."
+)
 @common_options
-def dashboard(graph: str, theme: str, read_only: bool) -> int:
+def dashboard(graph: str, theme: str, read_only: bool, fleet: str | None) -> int:
     """Show the night in the terminal: state, graphs, subs. Any number at once; q closes it, the daemon goes on.
 
     \b
     Example: nsgd dashboard
+             nsgd dashboard --fleet
     """
     from nsgd.config import zone_of
     from nsgd.dashboard.app import run_dashboard
@@ -59,6 +64,13 @@ def dashboard(graph: str, theme: str, read_only: bool) -> int:
     if theme and theme not in (known := [one.name for one in THEMES]):
         raise BadRequest(f"There is no theme {theme!r}; there are {', '.join(known)}.")
     settings = load_settings().settings
+    if fleet is not None:
+        from nsgd.dashboard.fleet import run_fleet
+
+        url = settings.publish.url.get_secret_value() if fleet == "." else checked(fleet)
+        if not url:
+            raise BadRequest("Which fleet? Give its URL, or set publish.url (README, Many rigs).")
+        return run_fleet(url, zone=zone_of(settings), marker=graph, theme=theme)
     return run_dashboard(
         store_folder(),
         settings=settings,

@@ -36,6 +36,11 @@ _LOOKS: dict[str, tuple[str, str, Tone]] = {
 }
 
 
+def looks(state: str) -> tuple[str, str, Tone]:
+    """Glyph, plain-ASCII glyph and loudness of a sky state; an unknown word looks unknown."""
+    return _LOOKS.get(state, _LOOKS[SkyState.UNKNOWN])
+
+
 @dataclass(frozen=True)
 class Headline:
     """What the first line says."""
