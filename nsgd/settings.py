@@ -67,7 +67,7 @@ class Measure(Section):
         0,
         ge=0,
         le=64,
-        description="Worker processes that measure a backlog; 0 = one in the daemon, all cores in nsgd measure.",
+        description="Worker processes for a backlog and exports; 0 = one in the daemon, all cores in commands.",
     )
 
 

@@ -5,10 +5,8 @@ An .xnml is valid only for the very pixels that are integrated, so the registere
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,6 +15,7 @@ import numpy as np
 
 from nsgd.errors import ExportProblem
 from nsgd.export.carried import Carried
+from nsgd.export.cores import Cores, cores
 from nsgd.export.files import open_folder, place, write_bytes
 from nsgd.export.integration import Input, Integration, javascript, process_icons
 from nsgd.export.judged import Judged
@@ -24,6 +23,7 @@ from nsgd.export.outcome import Outcome, Progress, no_progress
 from nsgd.export.paths import PathMap, mapped
 from nsgd.export.registered import (
     Group,
+    Measuring,
     RegisteredFrame,
     find_frames,
     measure_groups,
@@ -82,18 +82,20 @@ def export_pixinsight(
     _refuse_to_replace(job, out)
     paths = find_frames(job.registered, out)
     total = 2 * len(paths)
-    groups = measure_groups(
-        job.registered, paths, settings, carried, lambda done, _, name: progress(done, total, f"measuring {name}")
-    )
-    writer = _Writer(job, out, utc_text(now_utc_s))
-    stacks, done = [], len(paths)
-    for group in groups:
-        inputs = []
-        for one, name in writer.write_group(group):
-            inputs.append(one)
-            done += 1
-            progress(done, total, f"writing {name}")
-        stacks.append(writer.stack(group, inputs))
+    with cores(settings, len(paths)) as working:
+        measuring = Measuring(
+            settings, carried, working, lambda done, _, name: progress(done, total, f"measuring {name}")
+        )
+        groups = measure_groups(job.registered, paths, measuring)
+        writer = _Writer(job, out, utc_text(now_utc_s), working)
+        stacks, done = [], len(paths)
+        for group in groups:
+            inputs = []
+            for one, name in writer.write_group(group):
+                inputs.append(one)
+                done += 1
+                progress(done, total, f"writing {name}")
+            stacks.append(writer.stack(group, inputs))
     writer.write("nsgd.xpsm", process_icons(stacks))
     writer.write("subs.csv", csv_bytes(sub_table(_judged(groups))))
     return Outcome(tuple(writer.files), tuple(_summary(group) for group in groups), tuple(_warnings(groups)))
@@ -109,8 +111,8 @@ def _refuse_to_replace(job: Job, out: Path) -> None:
 class _Writer:
     """The files of one export."""
 
-    def __init__(self, job: Job, out: Path, created: str) -> None:
-        self.job, self.out, self.created = job, out, created
+    def __init__(self, job: Job, out: Path, created: str, working: Cores) -> None:
+        self.job, self.out, self.created, self.working = job, out, created, working
         self.files: list[Path] = []
 
     def write(self, name: str, content: bytes) -> Path:
@@ -125,20 +127,20 @@ class _Writer:
         """
         frames = sorted(group.frames, key=partial(_place, group))
         names = [f"{group.name}/{name}.xnml" for name in free_names((frame.path.stem for frame in frames), "frame")]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            written = pool.map(partial(self._write_frame, group), frames, names)
-            for frame, path in zip(frames, written, strict=True):
-                self.files.append(path)
-                drizzle = frame.path.with_suffix(".xdrz")
-                yield (
-                    Input(
-                        _accepted(group, frame),
-                        self.there(frame.path),
-                        self.there(path),
-                        self.there(drizzle) if drizzle.exists() else "",
-                    ),
-                    frame.row.path,
-                )
+        alone = replace(group, frames=(group.reference,), verdicts={})  # all that travels with every frame
+        work = partial(_write_frame, self.job, self.out, alone, self.created)
+        for frame, path in zip(frames, self.working.each(work, zip(frames, names, strict=True)), strict=True):
+            self.files.append(path)
+            drizzle = frame.path.with_suffix(".xdrz")
+            yield (
+                Input(
+                    _accepted(group, frame),
+                    self.there(frame.path),
+                    self.there(path),
+                    self.there(drizzle) if drizzle.exists() else "",
+                ),
+                frame.row.path,
+            )
 
     def stack(self, group: Group, inputs: Sequence[Input]) -> Integration:
         """Write weights and script of a group."""
@@ -152,10 +154,13 @@ class _Writer:
         """The path as the machine that stacks sees it."""
         return mapped(path, self.job.path_map)
 
-    def _write_frame(self, group: Group, frame: RegisteredFrame, name: str) -> Path:
-        paths = (self.there(frame.path), self.there(group.reference.path))
-        content = to_bytes(normalization(group, frame, paths, self.created), note="made by nsgd")
-        return write_bytes(self.out, name, content, force=self.job.force)
+
+def _write_frame(job: Job, out: Path, group: Group, created: str, named: tuple[RegisteredFrame, str]) -> Path:
+    """Make and write the .xnml of one frame."""
+    frame, name = named
+    paths = (mapped(frame.path, job.path_map), mapped(group.reference.path, job.path_map))
+    content = to_bytes(normalization(group, frame, paths, created), note="made by nsgd")
+    return write_bytes(out, name, content, force=job.force)
 
 
 def normalization(group: Group, frame: RegisteredFrame, paths: tuple[str, str], created: str) -> Xnml:

@@ -6,10 +6,8 @@ One group per filter: one catalogue, one solution, one reference, verdicts by th
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from nsgd.errors import ExportProblem, FileProblem, MeasureFailure, NsgdError
 from nsgd.export.carried import Carried
+from nsgd.export.cores import Cores
 from nsgd.export.outcome import Progress
 from nsgd.export.text import free_names
 from nsgd.frames.read import looks_like_image, read_frame, read_header
@@ -45,8 +44,6 @@ from nsgd.session.series import natural_key, series_key, session_of, stream_key
 from nsgd.settings import Settings
 from nsgd.walk import best_reference
 
-MEMORY_MB: Final = 300.0
-"""What the pixels of all frames that are measured at a time may take together."""
 PER_PIXEL_BYTES: Final = 7.0
 """Of a frame while it is measured: its pixels, the binned view, masks."""
 FULL_SCALE_ADU: Final = 65535.0
@@ -106,28 +103,35 @@ def find_frames(folder: Path, leave_out: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
 
-def measure_groups(
-    folder: Path, paths: Sequence[Path], settings: Settings, carried: Carried, progress: Progress
-) -> list[Group]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Measuring:
+    """What frames are measured with."""
+
+    settings: Settings
+    carried: Carried
+    """What people decided about these frames in the live session."""
+    cores: Cores
+    progress: Progress
+
+
+def measure_groups(folder: Path, paths: Sequence[Path], how: Measuring) -> list[Group]:
     """Measure registered frames and judge them, filter by filter.
 
     Parameters
     ----------
     folder
         What the names of the frames are relative to.
-    carried
-        What people decided about these frames in the live session.
 
     Raises
     ------
     ExportProblem
         No frame can be measured.
     """
-    frames = [_listed(number, path, folder, settings) for number, path in enumerate(paths, start=1)]
+    frames = [_listed(number, path, folder, how.settings) for number, path in enumerate(paths, start=1)]
     done, groups = 0, []
     for number, (name, members) in enumerate(_split(frames).items(), start=1):
-        step = partial(_report, progress, done, len(frames))
-        group = _measure_group(name, members, _Night(settings, carried, number, step))
+        step = partial(_report, how.progress, done, len(frames))
+        group = _measure_group(name, members, _Night(how, number, step))
         done += len(members)
         if group is not None:
             groups.append(group)
@@ -203,38 +207,35 @@ def _split(frames: Sequence[RegisteredFrame]) -> dict[str, list[RegisteredFrame]
 class _Night:
     """What the measurement of one group needs besides its frames."""
 
-    settings: Settings
-    carried: Carried
+    how: Measuring
     series_id: int
     step: Callable[[int, str], None]
 
 
 def _measure_group(name: str, members: Sequence[RegisteredFrame], night: _Night) -> Group | None:
     """One group, None where no frame of it can be measured."""
-    carried, settings = night.carried, night.settings
+    carried, settings, cores = night.how.carried, night.how.settings, night.how.cores
     live = {frame.row.sub_id: carried.sub(frame.path, frame.row.header) for frame in members}
     chosen = _chosen_reference(members, live, carried)
     catalogue = _catalogue([chosen] if chosen else _spread(members, 3), settings)
     if catalogue is None:
         return None
-    measured = []
-    with ThreadPoolExecutor(workers_for(catalogue)) as pool:
-        margins = [found for found in pool.map(partial(_margins, settings=settings), _spread(members, 12)) if found]
-        catalogue = _with_lattice(catalogue, np.quantile(margins, MOST_FRAMES, axis=0))
-        work = partial(_measured, catalogue=catalogue, settings=settings)
-        for done, frame in enumerate(pool.map(work, members), start=1):
-            decision = live[frame.row.sub_id]
-            measured.append(replace(frame, row=replace(frame.row, decision=decision.decision if decision else "")))
-            night.step(done, frame.row.path)
+    measured, frame_mb = [], _frame_mb(catalogue)
+    seen = cores.each(partial(_margins, settings=settings), _spread(members, 12), frame_mb)
+    catalogue = _with_lattice(catalogue, np.quantile([found for found in seen if found], MOST_FRAMES, axis=0))
+    work = partial(_measured, catalogue=catalogue, settings=settings)
+    for done, frame in enumerate(cores.each(work, members, frame_mb), start=1):
+        decision = live[frame.row.sub_id]
+        measured.append(replace(frame, row=replace(frame.row, decision=decision.decision if decision else "")))
+        night.step(done, frame.row.path)
     known = [series for row in live.values() if (series := carried.series(row)) is not None]
     series = _series(members[0].row.header, catalogue, known[0] if known else None, night)
     return _judged(name, series, (catalogue, measured, chosen), settings)
 
 
-def workers_for(catalogue: Catalogue) -> int:
-    """How many frames are measured at a time: every core, as far as the memory for their pixels allows."""
-    pixels = catalogue.width_px * catalogue.height_px * len(catalogue.channels)
-    return max(1, min(os.cpu_count() or 1, int(MEMORY_MB * 1e6 / (PER_PIXEL_BYTES * pixels))))
+def _frame_mb(catalogue: Catalogue) -> float:
+    """Memory for the pixels of one frame while it is measured."""
+    return 1e-6 * PER_PIXEL_BYTES * catalogue.width_px * catalogue.height_px * len(catalogue.channels)
 
 
 def _chosen_reference(
@@ -468,7 +469,7 @@ def _series(header: HeaderFacts, catalogue: Catalogue, live: SeriesRow | None, n
         channels=catalogue.channels,
         reference_id=0,
         reference_chosen=False,
-        smoothness=live.smoothness if live else night.settings.measure.smoothness,
+        smoothness=live.smoothness if live else night.how.settings.measure.smoothness,
         limits=live.limits if live else {},
         generation=1,
         solution=1,

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,22 +267,40 @@ def thousand(folder: Path) -> None:
         pixels += rng.standard_normal(pixels.shape, dtype=np.float32) * np.float32(3.0 / 65535.0)
         write(folder / "registered" / f"sub_{number:04d}_r.fits", pixels, truths[number % 20], number)
     shutil.rmtree(folder / "few")
-    code = (
-        "import resource, time; from pathlib import Path; from nsgd.export.pixinsight import *; "
-        "from nsgd.export.carried import Carried; from nsgd.settings import Settings; "
-        "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024; "
-        "before = peak(); begin = resource.getrusage(resource.RUSAGE_SELF); at = time.perf_counter(); "
-        f"export_pixinsight(Job(Path({str(folder / 'registered')!r}), Path({str(folder / 'out')!r})), Settings(), "
-        "Carried(), 0.0); end = resource.getrusage(resource.RUSAGE_SELF); wall = time.perf_counter() - at; "
-        "print(wall, end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime, peak(), before)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    wall, busy, peak, before = (float(word) for word in done.stdout.split())
+    command = [sys.executable, "-m", "nsgd", "export", "pixinsight", "--registered", folder / "registered"]
+    command += ["--out", folder / "out", "--store", folder / "none"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    begin, before = time.perf_counter(), os.times()
+    shared, whole = 0.0, 0.0
+    while process.poll() is None:
+        time.sleep(0.2)
+        memory = [megabytes(pid) for pid in family(process.pid)]
+        shared, whole = max(shared, sum(one[0] for one in memory)), max(whole, sum(one[1] for one in memory))
+    wall, after = time.perf_counter() - begin, os.times()
+    busy = after.children_user - before.children_user + after.children_system - before.children_system
     size = sum(path.stat().st_size for path in (folder / "out").rglob("*.xnml")) / 1e6
     print(
-        f"thousand 900x600: {wall:.0f} s, {busy / wall:.2f} cores, peak memory {peak:.0f} MB "
-        f"({peak - before:.0f} MB above the imports), .xnml {size:.0f} MB together"
+        f"thousand 900x600: exit {process.returncode}, {wall:.0f} s, {busy:.0f} s busy: {busy / wall:.2f} cores, "
+        f"all processes together {shared:.0f} MB (pages that they share counted once; {whole:.0f} MB counted in each), "
+        f".xnml {size:.0f} MB together"
     )
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += [below for child in task.read_text().split() for below in family(int(child))]
+    return found
+
+
+def megabytes(pid: int) -> tuple[float, float]:
+    """Memory of a process: its share of shared pages counted, and all of them."""
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return tuple(int(text.split(f"\n{key}:")[1].split()[0]) / 1024 for key in ("Pss", "Rss"))  # type: ignore[return-value]
+    return 0.0, 0.0
 
 
 def main() -> None:
