@@ -112,8 +112,6 @@ class Frame:
     header: HeaderFacts
     planes: tuple[Plane, ...]
     saturation_adu: float
-    suspect: str = ""
-    """Why the content may be incomplete ("last rows are all zero"), "" where nothing is odd."""
     full_scale_adu: float = 1.0
     """The level that other programs show as 1: the largest number of the file's integers, 1 for floats in 0..1."""
 

@@ -187,25 +187,41 @@ def axes(cards: Cards) -> tuple[int, ...]:
     return lengths
 
 
-def decode(file: Source, budget_bytes: int, *, look_for_gaps: bool = True) -> Decoded:
+def decode(file: Source, budget_bytes: int) -> Decoded:
     """Cards and pixels of the primary image.
-
-    Parameters
-    ----------
-    look_for_gaps
-        Read the pixels a second time for stretches that were not written yet.
 
     Raises
     ------
     UnreadableFrame, NotASub
-        As `read_cards`, `image_layout` and `read_pixels`; also where the pixels do not fit the budget.
+        As `read_cards`, `image_layout` and `read_pixels`; also where the pixels do not fit the budget, and where a
+        part of them was reserved but never written.
     """
     cards, offset = read_cards(file)
     layout = image_layout(cards, offset)
     check_budget(cards, layout.shape, budget_bytes)
     pixels = read_pixels(file, layout)
-    suspect = _suspicion(file, cards, layout) if look_for_gaps else ""
-    return Decoded(cards, pixels, type_maximum(layout), suspect)
+    unwritten = unwritten_share(pixels, layout)
+    if unwritten and not _sum_is_right(file, cards, layout):
+        raise UnreadableFrame(
+            f"{max(1.0, 100.0 * unwritten):.0f} % of the picture was never written (all zero bytes); copy it again.",
+            may_retry=True,
+            share=unwritten,
+        )
+    return Decoded(cards, pixels, type_maximum(layout))
+
+
+def unwritten_share(pixels: Pixels, layout: Layout) -> float:
+    """Share of the pixels that lie in whole pages of zero bytes, where zero bytes do not mean the value 0.
+
+    Reserved space reads as zeros; under BZERO = 32768 these would pass for half of full scale.
+    """
+    if layout.bzero == 0.0 or layout.bitpix < 0:
+        return 0.0
+    run, flat = PAGE_BYTES * 8 // layout.bitpix, pixels.reshape(-1)
+    nothing = np.float32(layout.bzero)
+    begins = np.flatnonzero(flat[: flat.size - run + 1 : run] == nothing) * run
+    empty = sum(bool((flat[begin : begin + run] == nothing).all()) for begin in begins)
+    return empty * run / flat.size
 
 
 def type_maximum(layout: Layout) -> float:
@@ -214,13 +230,6 @@ def type_maximum(layout: Layout) -> float:
         return 0.0
     top = 255 if layout.bitpix == 8 else 2 ** (layout.bitpix - 1) - 1
     return top * layout.bscale + layout.bzero
-
-
-def _suspicion(file: Source, cards: Cards, layout: Layout) -> str:
-    """Why a file of the right length may still be unfinished; "" where nothing is odd."""
-    if not unwritten_pages(file, layout.offset, layout.end, 1) or _sum_is_right(file, cards, layout):
-        return ""
-    return f"a stretch of {PAGE_BYTES} bytes or more is all zero"
 
 
 def _sum_is_right(file: Source, cards: Cards, layout: Layout) -> bool:
@@ -232,7 +241,8 @@ def _sum_is_right(file: Source, cards: Cards, layout: Layout) -> bool:
 def looks_unfinished(file: Source, size: int) -> bool:
     """True where a file of the right length holds pages that were reserved but not written."""
     cards, offset = read_cards(file)
-    return bool(_suspicion(file, cards, image_layout(cards, offset)))
+    layout = image_layout(cards, offset)
+    return unwritten_pages(file, layout.offset, layout.end, 1) > 0 and not _sum_is_right(file, cards, layout)
 
 
 def image_layout(cards: Cards, offset: int) -> Layout:

@@ -109,7 +109,7 @@ def gz_decode(file: FileIO, budget_bytes: int) -> Decoded:
         As `fits.decode`; also where the checksum is wrong, or something else than another unit follows.
     """
     source = GzipSource(file)
-    decoded = fits.decode(source, budget_bytes, look_for_gaps=False)
+    decoded = fits.decode(source, budget_bytes)
     source.read(-source.position % fits.BLOCK)  # the padding; where the stream ends here, zlib checks its sum
     if source.read(fits.BLOCK)[:8] not in (b"", b"XTENSION"):
         raise UnreadableFrame("The compressed data are damaged: they are longer than the header says.", may_retry=True)

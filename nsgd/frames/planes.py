@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.errors import UnreadableFrame
 from nsgd.frames.header import Cards, bayer_pattern, clean
@@ -16,6 +17,10 @@ from nsgd.records import Frame, HeaderFacts, Pixels, Plane
 SMALLEST_SIDE_PX = 16
 SAMPLE_RUNS = 64
 SAMPLE_RUN_PIXELS = 256
+MOSAIC_STEP = 4
+"""Every so many rows of a colour cell are looked at."""
+MOSAIC_CONTRAST = 4.0
+"""How many times the difference of the two greens and its error a colour must stand out."""
 SPLIT_ROWS = 32
 """Rows of a colour plane made at a time: their pixels stay in the processor's cache."""
 
@@ -29,7 +34,6 @@ class Decoded:
     """(height, width), or (3, height, width) for a colour picture; physical units."""
     type_maximum: float = 0.0
     """Largest number the file's integers can hold, physical units; 0 for floating point."""
-    suspect: str = ""
 
 
 def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratch_bytes: int = 0) -> None:
@@ -59,9 +63,12 @@ def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratc
 
 def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
     """The frame that measuring works on."""
-    pixels = decoded.pixels
+    identity = content_id(decoded.cards, decoded.pixels)
+    pixels = without_empty_edges(decoded.pixels)
     height_px, width_px = pixels.shape[-2:]
     pattern = bayer_pattern(decoded.cards, height_px) if pixels.ndim == 2 else ""
+    if pattern and header.binning > 1 and not shows_mosaic(pixels, pattern):
+        pattern = ""
     if pixels.ndim == 3:
         planes = tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True))
     elif pattern:
@@ -74,13 +81,64 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
         header = replace(header, egain_e_per_adu=header.egain_e_per_adu * 65535.0)
     return Frame(
         path=str(path),
-        content_id=content_id(decoded.cards, pixels),
+        content_id=identity,
         header=replace(header, width_px=width_px, height_px=height_px, bayer_pattern=pattern),
         planes=planes,
         saturation_adu=saturation_adu(decoded),
         full_scale_adu=full_scale,
-        suspect=decoded.suspect,
     )
+
+
+def without_empty_edges(pixels: Pixels) -> Pixels:
+    """The picture with rows and columns of nothing but zeros as missing (NaN).
+
+    They are what registration leaves at a border, or space of a file that was reserved and not written. A picture
+    of zeros only stays as it is.
+    """
+    planes = pixels.reshape(-1, *pixels.shape[-2:])
+    rows, columns = _empty_rows(planes), _empty_rows(planes.swapaxes(1, 2))
+    if rows.all() or not (rows.any() or columns.any()):
+        return pixels
+    kept = np.array(pixels)
+    kept[..., rows, :] = np.nan
+    kept[..., :, columns] = np.nan
+    return kept
+
+
+def _empty_rows(planes: Pixels) -> NDArray[np.bool_]:
+    """Which rows are zero throughout, in all of the planes (planes, rows, columns)."""
+    last = planes.shape[2] - 1
+    empty: NDArray[np.bool_] = np.logical_not(planes[:, :, [0, last // 3, last]].any(axis=(0, 2)))
+    candidates = np.flatnonzero(empty)
+    empty[candidates] = [not planes[:, row].any() for row in candidates]
+    return empty
+
+
+def shows_mosaic(pixels: Pixels, pattern: str) -> bool:
+    """Whether a binned picture still has the colour cell that its header states.
+
+    Some drivers bin pixels of one colour and keep the pattern, others add up the whole cell and leave the keyword.
+    Where the pattern is there, the sky (which no sensor sees grey) differs between the colours by more than between
+    the two greens, which tell of gradients and of odd and even rows.
+    """
+    height_px, width_px = (side // 2 * 2 for side in pixels.shape)
+    cells = [pixels[place // 2 : height_px : 2, place % 2 : width_px : 2][::MOSAIC_STEP] for place in range(4)]
+    level = {place: _level(cells[place]) for place in range(4)}
+    first, second = (place for place in range(4) if pattern[place] == "G")
+    green = 0.5 * (level[first][0] + level[second][0])
+    contrast = max(abs(level[pattern.index(colour)][0] - green) for colour in "RB")
+    doubt = abs(level[first][0] - level[second][0]) + max(err for _, err in level.values())
+    return contrast > MOSAIC_CONTRAST * doubt
+
+
+def _level(cell: Pixels) -> tuple[float, float]:
+    """Mean of what lies near the median, and its standard error."""
+    good = cell[np.isfinite(cell)]
+    if good.size < 2:
+        return 0.0, math.inf
+    low, middle, high = np.percentile(good, [16.0, 50.0, 84.0])
+    near = good[np.abs(good - middle) <= 2.0 * max(high - low, 1e-6)]
+    return float(np.mean(near, dtype=np.float64)), float(np.std(near, dtype=np.float64)) / math.sqrt(near.size)
 
 
 def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:

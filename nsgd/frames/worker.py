@@ -141,7 +141,7 @@ def _receive(process: subprocess.Popen[bytes], answer: dict[str, Any], budget_by
             raise ValueError("the pipe has ended")
         window = window[count:]
     cards = {str(key): Card(_plain(value), str(comment)) for key, (value, comment) in answer["cards"].items()}
-    return Decoded(cards, pixels, float(answer["type_maximum"]), str(answer["suspect"]))
+    return Decoded(cards, pixels, float(answer["type_maximum"]))
 
 
 def _plain(value: object) -> Value:
@@ -212,7 +212,6 @@ def _answer(path: Path, budget_bytes: int) -> tuple[dict[str, Any], bytes | memo
         "cards": decoded.cards,
         "shape": decoded.pixels.shape,
         "type_maximum": decoded.type_maximum,
-        "suspect": decoded.suspect,
     }
     return answer, memoryview(np.ascontiguousarray(decoded.pixels).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 

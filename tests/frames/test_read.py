@@ -28,7 +28,6 @@ def test_a_mono_sub_is_one_plane_in_its_own_units(tmp_path: Path, rng: np.random
     assert (frame.header.width_px, frame.header.height_px) == (80, 60)
     assert (frame.header.filter_name, frame.header.exposure_s) == ("Ha", 60.0)
     assert frame.saturation_adu == 65535.0
-    assert frame.suspect == ""
 
 
 @pytest.mark.parametrize("pattern", ["RGGB", "BGGR", "GRBG", "GBRG"])
@@ -124,10 +123,42 @@ def test_a_preallocated_file_is_suspected_and_a_checksum_clears_it(tmp_path: Pat
     path.write_bytes(content[:40000] + bytes(len(content) - 40000))
     assert is_whole(path, len(content)) is True
     assert looks_unfinished(path)
-    assert "zero" in read_frame(path).suspect
+    with pytest.raises(UnreadableFrame, match="46 % of the picture was never written") as caught:
+        read_frame(path)
+    assert caught.value.may_retry
     signed = np.zeros((200, 200), np.int16)
     assert looks_unfinished(write_fits(path, signed))
     assert not looks_unfinished(write_fits(path, signed, [("DATASUM", "0")]))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i2", "u1"])
+def test_rows_and_columns_of_zeros_are_missing_where_zero_means_nothing(
+    tmp_path: Path, rng: np.random.Generator, dtype: str
+) -> None:
+    pixels = rng.integers(1, 200, (120, 90)).astype(dtype)
+    pixels[50, 40:60] = 0
+    assert np.isfinite(read_frame(write_fits(tmp_path / "whole.fit", pixels)).planes[0].pixels).all()
+    pixels[100:] = 0
+    pixels[:, :3] = 0
+    seen = read_frame(write_fits(tmp_path / "edges.fit", pixels)).planes[0].pixels
+    assert np.isnan(seen[100:]).all()
+    assert np.isnan(seen[:, :3]).all()
+    assert np.array_equal(seen[:100, 3:], pixels[:100, 3:])
+    black = read_frame(write_fits(tmp_path / "black.fit", 0 * pixels)).planes[0].pixels
+    assert not black.any()
+
+
+def test_a_binned_colour_camera_keeps_its_pattern_only_where_the_pixels_show_it(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    sky = np.tile(np.array([[540.0, 600.0], [600.0, 520.0]]), (200, 150))
+    rows = np.linspace(0.0, 40.0, 400)[:, None] + 3.0 * (np.arange(400)[:, None] % 2)
+    for name, level in (("mosaic", sky), ("grey", np.full_like(sky, 560.0))):
+        pixels = rng.poisson(level + rows).astype(np.uint16)
+        for binning, pattern in ((2, "RGGB" if name == "mosaic" else ""), (1, "RGGB")):
+            path = tmp_path / f"{name}{binning}.fit"
+            write_fits(path, pixels, [("BAYERPAT", "RGGB"), ("XBINNING", binning)])
+            assert read_frame(path).header.bayer_pattern == pattern, (name, binning)
 
 
 def test_a_file_of_zeros_only_is_not_written_yet(tmp_path: Path) -> None:
