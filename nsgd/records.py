@@ -410,3 +410,5 @@ class Alert:
     resolves: bool = False
     picture: str = ""
     """Path of a PNG, "" for none."""
+    shared: bool = False
+    """True where other rigs of the site see the same: one of them tells it for all."""

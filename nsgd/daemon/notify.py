@@ -32,6 +32,7 @@ import apprise
 import requests
 
 from nsgd.errors import NsgdError
+from nsgd.fleet.claim import Desk, Teller
 from nsgd.records import Alert
 from nsgd.session.store import OutboxRow
 
@@ -92,6 +93,8 @@ class Outcome:
     retry_after_s: float | None = None
     unreachable: tuple[str, int] | None = None
     """Host and port where no connection came about."""
+    told_by: str = ""
+    """Another rig of the site whose message tells the same."""
 
 
 @dataclass(slots=True)
@@ -374,6 +377,8 @@ class Mailroom:
     zone: tzinfo | None = None
     rng: random.Random = field(default_factory=random.Random)
     wake: Callable[[], None] = lambda: None
+    desk: Desk | None = None
+    """Where to ask who tells what the whole site sees, None where there is no fleet."""
     _lines: dict[str, _Line] = field(default_factory=dict)
     _back: queue.SimpleQueue[tuple[str, Parcel | None, Outcome]] = field(default_factory=queue.SimpleQueue)
 
@@ -415,10 +420,21 @@ class Mailroom:
         """Runs in the sending thread; whatever goes wrong in a foreign service is a failed try."""
         outcome = Outcome(False, "sending broke off")
         try:
-            outcome = send(self.urls[service], _named(parcel.alert), self._drawn(parcel.alert), now_utc_s)
+            outcome = self._sent_or_told(service, parcel.alert, now_utc_s)
         finally:
             self._back.put((service, parcel, outcome))
             self.wake()
+
+    def _sent_or_told(self, service: str, alert: Alert, now_utc_s: float) -> Outcome:
+        """Send, unless another rig of the site tells the same."""
+        desk = self.desk if alert.shared else None
+        teller = desk.ask(alert) if desk else Teller()
+        if teller.rig:
+            return Outcome(teller.told, f"rig {teller.rig} is telling it", told_by=teller.rig)
+        outcome = send(self.urls[service], _named(alert), self._drawn(alert), now_utc_s)
+        if desk and outcome.ok:
+            desk.done()
+        return outcome
 
     def _drawn(self, alert: Alert) -> Path | None:
         try:
@@ -441,6 +457,8 @@ class Mailroom:
             line.busy = False
             if parcel is None:
                 self._after_probe(line, outcome, now_utc_s)
+            elif outcome.ok and outcome.told_by:
+                self._told_elsewhere(service, parcel, outcome.told_by)
             elif outcome.ok:
                 self._delivered(line, service, parcel, now_utc_s)
             else:
@@ -457,6 +475,12 @@ class Mailroom:
         for number in parcel.overtaken:
             self.outbox.dropped(number, "over before it could be sent; told with the message that followed")
         log.info("%s has %s", service, parcel.alert.event_id)
+        self._lines[service] = _Line()
+
+    def _told_elsewhere(self, service: str, parcel: Parcel, rig: str) -> None:
+        for number in (*parcel.covers, *parcel.overtaken):
+            self.outbox.dropped(number, f"rig {rig} told it for the site")
+        log.info("rig %s told %s for the site", rig, parcel.alert.event_id)
         self._lines[service] = _Line()
 
     def _refused(self, line: _Line, service: str, try_: tuple[Parcel, Outcome], now_utc_s: float) -> None:

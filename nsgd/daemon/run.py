@@ -32,6 +32,7 @@ from nsgd.daemon.supervisor import Supervisor, log_to_stderr
 from nsgd.daemon.troubles import PATIENCE_S, Signs, Troubles
 from nsgd.daemon.watch import Settled, Watcher
 from nsgd.errors import BadSettings, FileProblem, StoreDamaged, StoreUnwritable, UnreadableFrame
+from nsgd.fleet.claim import Desk
 from nsgd.fleet.publish import Publisher
 from nsgd.frames.preview import trim_previews
 from nsgd.frames.read import read_frame
@@ -169,11 +170,12 @@ class Daemon:
         self._zone: tzinfo | None = zone_of(self.settings)
         self._walker = Walker(self.store, self.settings, self._zone)
         self._urls = services([url.get_secret_value() for url in self.settings.notify.urls])
-        mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, picture=self._picture_of, zone=self._zone)
-        self._notifier = Notifier(mailroom, self._clock.utc_s)
-        self._herald = Herald(Ears.of(self.settings))
         url = self.settings.publish.url.get_secret_value()
         self._publisher = Publisher(self.store, url, self.settings.limits, self._clock.utc_s) if url else None
+        mailroom = Mailroom(self.store, self._urls, now_line=self._sky_line, picture=self._picture_of, zone=self._zone)
+        mailroom.desk = Desk(url) if url else None
+        self._notifier = Notifier(mailroom, self._clock.utc_s)
+        self._herald = Herald(Ears.of(self.settings))
         self._watcher = self._watcher_of([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
 
     @contextmanager
@@ -313,9 +315,9 @@ class Daemon:
         now_utc_s = self._clock.utc_s()
         verdict = self._walker.verdict(commit)
         site = (self.settings.site.latitude_deg, self.settings.site.longitude_deg)
-        alarm, alerts = step(
-            self._alarm, observe(commit.row, verdict, site), now_utc_s, self.settings.alarm, self._zone
-        )
+        seen = observe(commit.row, verdict, site)
+        neighbours = self._publisher.neighbours() if self._publisher is not None else ()
+        alarm, alerts = step(self._alarm, seen, now_utc_s, self.settings.alarm, self._zone, neighbours)
         states = {ALARM_STATE: alarm.to_json(), IN_FLIGHT: ""}
         sub_id = self.store.commit_sub(commit, alerts, tuple(self._urls), states, stamp)
         self._alarm = alarm

@@ -25,6 +25,7 @@ from nsgd.fleet.link import fleet_problem, link
 from nsgd.fleet.schema import place_of
 from nsgd.records import SeriesRow, SubRow, SubStatus, Verdict
 from nsgd.session.judge import Columns, Verdicts, judge
+from nsgd.session.site import Neighbour
 from nsgd.session.store import AlertRow, Reader, Store
 from nsgd.settings import Limits
 
@@ -43,6 +44,10 @@ FIRST_RETRY_S, LAST_RETRY_S = 1.0, 20.0
 MOVED = 0.005
 """A verdict whose figures moved by more, because another sub taught what clear is, is sent again."""
 MOST_TEXT = 300
+OUT_OF_REACH_S = 30.0
+"""What the neighbours said counts as unknown where they were not heard for this long."""
+FRESH_S = 1200.0
+"""A neighbour's sub that ended longer ago says nothing of the sky of now."""
 
 Row = tuple[Any, ...]
 
@@ -68,6 +73,13 @@ _STATE_COLUMNS = (
     "last_sub_utc_s", "cadence_s", "alert",
 )  # fmt: skip
 _PUT_STATE = f"UPDATE nsgd.rigs SET {', '.join(f'{name} = %s' for name in _STATE_COLUMNS)} WHERE rig = nsgd.me()"
+
+_NEIGHBOURS = (
+    "SELECT other.last_sub_utc_s - coalesce(other.cadence_s, 0), other.last_sub_utc_s, other.loss, other.loss_err "
+    "FROM nsgd.rigs AS own JOIN nsgd.rigs AS other USING (site) WHERE own.rig = nsgd.me() AND other.rig <> own.rig "
+    "AND site <> '' AND other.loss IS NOT NULL AND other.loss_err IS NOT NULL AND other.last_sub_utc_s > %s "
+    "ORDER BY other.rig"
+)
 
 
 # ---- rows ---------------------------------------------------------------------------------------
@@ -258,6 +270,12 @@ class Publisher(threading.Thread):
         self._report: dict[str, Any] | None = None
         self._sent: Row = ()
         self._complained = ""
+        self._neighbours: tuple[Neighbour, ...] = ()
+        self._heard_s = -math.inf
+
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        """Newest subs of the site's other rigs; none while the fleet is out of reach."""
+        return self._neighbours if time.monotonic() - self._heard_s < OUT_OF_REACH_S else ()
 
     def tell(self, report: Mapping[str, Any]) -> None:
         """Hand over the newest state (`alerts.report`); it never waits."""
@@ -306,6 +324,7 @@ class Publisher(threading.Thread):
                 feed = Feed(reader, self._limits)
                 while not self._stopping:
                     self._send_state(connection)
+                    self._hear(connection)
                     batch = feed.after(cursor)
                     if batch.last != cursor:
                         send(connection, batch)
@@ -337,6 +356,12 @@ class Publisher(threading.Thread):
         if values[1:] != self._sent[1:] or values[0] - self._sent[0] >= HEARTBEAT_S:
             connection.execute(_PUT_STATE, values)
             self._sent = values
+
+    def _hear(self, connection: Connection[Any]) -> None:
+        """What the other rigs of the site said of their newest subs."""
+        rows = connection.execute(_NEIGHBOURS, (self._clock() - FRESH_S,)).fetchall()
+        self._neighbours = tuple(Neighbour(*row) for row in rows)
+        self._heard_s = time.monotonic()
 
 
 def send(connection: Connection[Any], batch: Batch) -> None:

@@ -23,6 +23,7 @@ from nsgd.records import NAN, Alert, SkyState, SubRow, Verdict
 from nsgd.session import messages
 from nsgd.session.almanac import sun_altitude_deg
 from nsgd.session.series import session_of
+from nsgd.session.site import ALONE, Neighbour, Opinion, opinion
 from nsgd.session.sky import BAD_STATES, Observation, Place, Sky, look, observe
 from nsgd.settings import Alarm
 
@@ -92,6 +93,8 @@ class Event:
     below_since_utc_s: float = NAN
     above_run: int = 0
     above_since_utc_s: float = NAN
+    shared: bool = False
+    """True where other rigs of the site have seen it too."""
 
     @property
     def told(self) -> bool:
@@ -165,7 +168,17 @@ class AlarmState:
     @property
     def sky(self) -> SkyState:
         """Sky state of the moment."""
-        return SkyState.NO_DATA if self.silent else self.seen.state
+        if self.silent:
+            return SkyState.NO_DATA
+        alone = self.cause == ALONE and self.seen.state in (SkyState.THINNING, SkyState.CLOUDY)
+        return SkyState.OBSTRUCTED if alone else self.seen.state
+
+    @property
+    def cause(self) -> str:
+        """Why light is missing, "" where none is: what this rig sees, unless its neighbours know better."""
+        event = self.event
+        lonely = event is not None and event.cause == ALONE and not event.ended and self.seen.cause != ""
+        return ALONE if lonely else self.seen.cause
 
     def to_json(self) -> str:
         """JSON text for the store."""
@@ -194,10 +207,16 @@ class _Scene:
     now_utc_s: float
     alarm: Alarm
     zone: tzinfo | None
+    neighbours: Sequence[Neighbour] = ()
 
 
 def step(
-    state: AlarmState, observation: Observation | None, now_utc_s: float, alarm: Alarm, zone: tzinfo | None = None
+    state: AlarmState,
+    observation: Observation | None,
+    now_utc_s: float,
+    alarm: Alarm,
+    zone: tzinfo | None = None,
+    neighbours: Sequence[Neighbour] = (),
 ) -> Stepped:
     """One sub or, with None, one tick of the clock -> the new state and the alerts to send.
 
@@ -213,8 +232,10 @@ def step(
         The settings.
     zone
         Zone of the times in messages, of the night and of the quiet hours; None is the system's.
+    neighbours
+        Newest subs of the other rigs of the site, none where they are not known.
     """
-    scene = _Scene(now_utc_s, alarm, zone)
+    scene = _Scene(now_utc_s, alarm, zone, neighbours)
     if observation is not None:
         if observation.utc_s < state.seen.last_utc_s:
             return state, ()
@@ -307,7 +328,7 @@ def _watch_sky(state: AlarmState, seen: Observation, live: bool, scene: _Scene) 
     elif event.ended and dark:
         # It came back before the all-clear was told: the same event goes on.
         event = replace(event, ended_utc_s=NAN)
-    event = _followed(event, state.seen, seen, dark, rule)
+    event = _weighed(_followed(event, state.seen, seen, dark, rule), scene)
     if not event.due and live and _is_due(state, event, seen, rule, scene):
         event = replace(event, due=True)
     if event.told and not event.ended and _is_over(state, event, seen):
@@ -315,6 +336,16 @@ def _watch_sky(state: AlarmState, seen: Observation, live: bool, scene: _Scene) 
     if not event.told and event.above_run >= 1 and not _is_thin(state.seen, seen, rule):
         return replace(state, event=None, tally=_noted(state.tally, event, seen.utc_s))
     return replace(state, event=event)
+
+
+def _weighed(event: Event, scene: _Scene) -> Event:
+    """The event after a look at the site: what several see is cloud, what one sees alone is its own."""
+    said = opinion(scene.neighbours, event.began_utc_s)
+    if said is Opinion.SHARED:
+        return replace(event, shared=True)
+    if said is Opinion.ALONE and event.cause not in ("dew", "obstruction"):
+        return replace(event, cause=ALONE, sentence="the other rigs of the site see clear sky")
+    return event
 
 
 def _event_id(kind: str, utc_s: float) -> str:
@@ -361,9 +392,14 @@ def _since(run: int, since_utc_s: float, seen: Observation) -> float:
 
 
 def _is_due(state: AlarmState, event: Event, seen: Observation, rule: Rule, scene: _Scene) -> bool:
-    """Whether the phone may ring for the sky: long enough, or so deep with two other signs that one sub will do."""
+    """Whether the phone may ring for the sky: long enough, or so deep with two other signs that one sub will do.
+
+    One will do too where other rigs of the site see the same.
+    """
     if _is_bright_sky(state, scene.now_utc_s):
         return False
+    if event.below_run and opinion(scene.neighbours, event.began_utc_s) is Opinion.SHARED:
+        return True
     patience = 2.0 ** len(_flaps(state, scene.now_utc_s))
     if event.below_run >= rule.subs and seen.end_utc_s - event.below_since_utc_s >= min(
         rule.seconds * patience, 1200.0
@@ -522,7 +558,7 @@ def _told(state: AlarmState, event: Event, scene: _Scene) -> tuple[AlarmState, A
             return state, None
         told = replace(event, told_utc_s=now, told_cause=event.cause)
         return _with(state, event, told), messages.first(event, state.seen, now, scene.zone, event.kind in URGENT)
-    if event.cause != event.told_cause and event.cause in ("dew", "obstruction") and _may(state, scene, room=1):
+    if event.cause != event.told_cause and event.cause in ("dew", "obstruction", ALONE) and _may(state, scene, room=1):
         told = replace(event, told_cause=event.cause)
         return _with(state, event, told), messages.other_cause(event, state.seen, now, scene.zone)
     return state, None
@@ -627,7 +663,7 @@ def report(state: AlarmState, now_utc_s: float) -> dict[str, Any]:
     event = state.event if state.event is not None and not state.event.ended else None
     return {
         "state": str(state.sky),
-        "cause": sky.cause,
+        "cause": state.cause,
         "evidence": sky.evidence,
         "since_utc_s": _known(state.last_end_utc_s if state.silent else sky.since_utc_s),
         "transmission": _known(sky.transmission, 4),
@@ -640,7 +676,9 @@ def report(state: AlarmState, now_utc_s: float) -> dict[str, Any]:
         "acknowledged": bool(event and event.event_id == state.acknowledged),
         "snoozed_until_utc_s": state.snoozed_until_utc_s or None,
         "troubles": [trouble.kind for trouble in state.troubles if not trouble.ended],
-        "line": messages.now_line(sky, state.sky),
+        "loss": _known(sky.loss, 4),
+        "loss_err": _known(sky.loss_err, 4),
+        "line": messages.now_line(replace(sky, cause=state.cause), state.sky),
         "written_utc_s": now_utc_s,
     }
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from nsgd.records import Alert, SkyState
+from nsgd.session.site import ALONE
 from nsgd.session.sky import Dip, Sky
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ CAUSES = {
     "dew": "Dew or frost?",
     "obstruction": "Something stands before the telescope?",
     "no stars": "No stars",
+    ALONE: "Only this rig loses light",
 }
+KINDS = {"dew": "dew", "obstruction": "obstructed", ALONE: "this_rig"}
+"""Cause -> kind of the message; all others are `cloud`."""
 TROUBLES = {
     "no_subs": ("No new subs", "Subs arrive again"),
     "folder_lost": ("The capture folder is gone", "The capture folder is back"),
@@ -87,16 +91,16 @@ def first(event: Event, sky: Sky, now_utc_s: float, zone: tzinfo | None, urgent:
     title = f"{CAUSES.get(event.cause, 'Light is lost')}: {percent(sky.transmission)}"
     if event.cause == "no stars":
         title = "No stars: thick cloud, or something covers the telescope"
-    kind = {"dew": "dew", "obstruction": "obstructed"}.get(event.cause, "cloud")
-    return _alert(event, kind, title, _sky_lines(event, sky, zone), now_utc_s, urgent)
+    return _alert(event, KINDS.get(event.cause, "cloud"), title, _sky_lines(event, sky, zone), now_utc_s, urgent)
 
 
 def other_cause(event: Event, sky: Sky, now_utc_s: float, zone: tzinfo | None) -> Alert:
     """The event is not what its first message said: somebody should look at the telescope."""
-    kind = {"dew": "dew", "obstruction": "obstructed"}.get(event.cause, "cloud")
-    title = f"{CAUSES[event.cause]} {percent(sky.transmission)}, still falling"
-    if trend(sky.dip) != "getting worse":
-        title = f"{CAUSES[event.cause]} {percent(sky.transmission)}"
+    kind = KINDS.get(event.cause, "cloud")
+    name = CAUSES[event.cause] if CAUSES[event.cause].endswith("?") else f"{CAUSES[event.cause]}:"
+    title = f"{name} {percent(sky.transmission)}"
+    if trend(sky.dip) == "getting worse":
+        title += ", still falling"
     return _alert(event, kind, title, _sky_lines(event, sky, zone), now_utc_s, True)
 
 
@@ -155,4 +159,5 @@ def _sentence(text: str) -> str:
 def _alert(event: Event, kind: str, title: str, lines: tuple[str, ...], now_utc_s: float, urgent: bool) -> Alert:
     body = "\n".join(line for line in lines if line)
     resolves = kind == "clear" or kind.endswith("_over")
-    return Alert(event.event_id, kind, title, body, now_utc_s, urgent=urgent, resolves=resolves)
+    shared = event.shared and kind in ("cloud", "clear")
+    return Alert(event.event_id, kind, title, body, now_utc_s, urgent=urgent, resolves=resolves, shared=shared)

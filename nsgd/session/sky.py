@@ -218,6 +218,8 @@ CLOUDY_TRANSMISSION = 0.85
 CLEAR_SUBS = 3
 TWILIT_SUBS = 3
 KEPT_SAMPLES = 40
+NO_STARS_LOSS = 3.0
+"""What a sub without stars counts as, ln: a twentieth of the light is left at most."""
 FALSE_ALARM_NIGHTS, NIGHT_S = 30.0, 9 * 3600.0
 """The slow path opens a dip falsely once in so many clear nights of this length, at any cadence."""
 SUSPECT_Z = 2.0
@@ -273,6 +275,9 @@ class Sky:
     since_utc_s: float = NAN
     """Since when the state has been what it is."""
     cadence_s: float = NAN
+    loss: float = NAN
+    """Light that the last sub lost against what is expected of its stream, ln, with its error."""
+    loss_err: float = NAN
     cues: int = 0
     """Independent signs, beside the loss of light, that agreed with cloud in the last sub."""
     dip: Dip | None = None
@@ -298,7 +303,7 @@ class Sky:
 
 def look(sky: Sky, seen: Observation) -> Sky:
     """Take one sub, newer than all before, into the memory."""
-    sky = _at(sky, seen)
+    sky = replace(_at(sky, seen), loss=NAN, loss_err=NAN)
     if seen.failure:
         after = _unmeasured(sky, seen)
     elif not seen.transmission > 0:
@@ -352,6 +357,7 @@ def _measured(sky: Sky, seen: Observation) -> Sky:
     value = math.log(seen.transmission)
     surprise = stream.track.surprise(seen.utc_s, value, error)
     sample = _sample(stream.normal, seen, surprise)
+    sky = replace(sky, loss=sample.dip, loss_err=sample.sigma)
     sky = _runs(replace(sky, cues=sample.cues, lost_run=0, dark_run=0), stream.normal, seen, sample)
     if seen.learning and seen.transmission > CLOUDY_TRANSMISSION and sky.dip is None:
         normal = stream.normal.learnt(seen)
@@ -603,6 +609,8 @@ def _unmeasured(sky: Sky, seen: Observation) -> Sky:
         evidence=evidence,
         dip=replace(dip, subs=dip.subs + 1, clear_run=0),
         dark_run=sky.dark_run + 1,
+        loss=NAN if dark else NO_STARS_LOSS,
+        loss_err=NAN if dark else 0.1 * NO_STARS_LOSS,
         cues=2 if falling else 0,
     )
 
