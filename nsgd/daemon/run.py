@@ -24,7 +24,7 @@ from types import FrameType
 
 from nsgd.config import zone_of
 from nsgd.daemon.apply import ALARM_STATE, apply_requests
-from nsgd.daemon.backlog import Backlog
+from nsgd.daemon.backlog import SHORT, Backlog
 from nsgd.daemon.graph import draw_alert, trim_pictures
 from nsgd.daemon.herald import Ears, Herald
 from nsgd.daemon.notify import Mailroom, Notifier, Redaction, services
@@ -158,7 +158,7 @@ class Daemon:
         self._alarm = AlarmState.from_json(store.state(ALARM_STATE))
         self._started_utc_s = clock.utc_s()
         self._next_tick_s = self._next_beat_s = self._next_housekeeping_s = self._not_before_s = float("-inf")
-        self._internal_errors = 0
+        self._internal_errors = self._told_pending = 0
         self._deaths: dict[str, int] = {}
         self._left_out = self._deadly_file()
         self._build()
@@ -177,6 +177,7 @@ class Daemon:
         self._notifier = Notifier(mailroom, self._clock.utc_s)
         self._herald = Herald(Ears.of(self.settings))
         self._watcher = self._watcher_of([Path(folder) for folder in self.settings.watch.folders], self.settings.watch)
+        self._watcher.expect(Path(path) for path in self.store.present_files())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -378,7 +379,8 @@ class Daemon:
         if gone:
             self.store.mark_gone(str(path) for path in gone)
         self._sound(now_s, now_utc_s)
-        if now_s >= self._next_beat_s:
+        many_more = self._pending() > self._told_pending + SHORT  # a backlog was found: say so at once
+        if now_s >= self._next_beat_s or many_more:
             self._next_beat_s = now_s + BEAT_S
             self._beat()
         if now_s >= self._next_housekeeping_s:
@@ -430,6 +432,7 @@ class Daemon:
 
     def _beat(self, *, stopped: bool = False) -> None:
         folders = self._watcher.status()
+        self._told_pending = self._pending()
         status = DaemonStatus(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -439,7 +442,7 @@ class Daemon:
                 FolderStatus(str(folder.folder), folder.mode if folder.present else "missing", folder.reason)
                 for folder in folders
             ),
-            pending=self.waiting + sum(folder.pending for folder in folders),
+            pending=self._told_pending,
             sky=report(self._alarm, self._clock.utc_s()),
             unsaved=self.store.unsaved,
             message=self.store.save_problem or self._message,
@@ -447,6 +450,10 @@ class Daemon:
         )
         self.store.beat(status.last_progress_utc_s, status)
         self._supervisor.status(self._line())
+
+    def _pending(self) -> int:
+        """Files that are known and not measured yet."""
+        return self.waiting + sum(folder.pending for folder in self._watcher.status())
 
     def _keep_house(self, now_utc_s: float) -> None:
         """Keep previews and old nights within their bounds."""

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from nsgd.frames.read import is_whole, looks_unfinished
 
+PORTION = 100
+"""So many files are asked for their format in one turn, so that a new sub never waits behind a whole season."""
 UNTOLD_QUIET_S = 3.0
 SUSPECT_QUIET_S = 30.0
 RECENT_S = 120.0
@@ -143,17 +145,11 @@ class SettledFiles:
         retry.wait_s = min(2.0 * retry.wait_s, LONGEST_RETRY_S)
         return True
 
-    def settled(self, now_s: float, now_utc_s: float, most: int = 500) -> list[Path]:
+    def settled(self, now_s: float, now_utc_s: float, most: int = PORTION) -> list[Path]:
         """Files to hand over now, the latest written first; at most `most` formats are asked in one call."""
-        ripe = [
-            (candidate.stat.written_utc_s, path)
-            for path, candidate in self._waiting.items()
-            if now_s - candidate.changed_s >= self.quiet_s and now_s >= candidate.not_before_s
-        ]
-        ripe.sort(reverse=True)
         chosen, asked = [], 0
         self.busy = False
-        for _, path in ripe:
+        for path in self._ripe(now_s):
             candidate = self._waiting[path]
             if not candidate.asked:
                 if asked == most:
@@ -166,6 +162,21 @@ class SettledFiles:
         for path in chosen:
             self._done[path] = self._waiting.pop(path).stat
         return chosen
+
+    def _ripe(self, now_s: float) -> list[Path]:
+        """Files that have been quiet long enough, the latest written first."""
+        ripe = [
+            (candidate.stat.written_utc_s, path)
+            for path, candidate in self._waiting.items()
+            if now_s - candidate.changed_s >= self.quiet_s and now_s >= candidate.not_before_s
+        ]
+        return [path for _, path in sorted(ripe, reverse=True)]
+
+    def of_interest(self, now_s: float, most: int = PORTION) -> list[Path]:
+        """Waiting files whose status matters now: of a long queue only those that `settled` asks next."""
+        unasked = [path for path in self._ripe(now_s) if not self._waiting[path].asked]
+        later = set(unasked[most:])
+        return [path for path in self._waiting if path not in later]
 
     def _ask(self, path: Path, candidate: _Candidate, now_utc_s: float) -> None:
         candidate.asked = True

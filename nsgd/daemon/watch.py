@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -154,6 +154,7 @@ class FolderWatch:
         self._events_reason = ""
         self._other_disk = ""
         self._elsewhere: frozenset[Path] = frozenset()
+        self._expected: frozenset[Path] = frozenset()
         self._deaf = False
         self._unwatched = 0
         self._scans = 0
@@ -194,6 +195,10 @@ class FolderWatch:
             self._keep_hot(path.parent)
         if settled or gone:
             self._deliver(settled, gone)
+
+    def expect(self, paths: frozenset[Path]) -> None:
+        """Files that were here when the daemon last ran; the first scan reports those that are not (before `turn`)."""
+        self._expected = paths
 
     def retry(self, path: Path) -> None:
         """Hand this file over again after a pause (any thread)."""
@@ -338,7 +343,7 @@ class FolderWatch:
             self._files.saw(path, self._stat_of(status), now_s)
 
     def _look_again(self, now_s: float) -> None:
-        for path in self._files.waiting:
+        for path in self._files.of_interest(now_s):
             self._look(path, now_s)
 
     def _keep_hot(self, folder: Path) -> None:
@@ -375,7 +380,7 @@ class FolderWatch:
         if listing is not None and self._same_place():
             untold = self._take_in(listing, now_s, now_utc_s)
             self._judge_events(untold, listing, now_s)
-            gone = [] if listing.unreadable else self._forget_missing(listing)
+            gone = [] if listing.unreadable else [*self._forget_missing(listing), *self._missed(listing)]
         pause_s = self._settings.poll_s if self._polls() else self._settings.rescan_s
         if self._unwatched:  # a new folder's watch may come a moment later: look again soon
             pause_s = min(pause_s, AFTER_EVENTS_S)
@@ -440,6 +445,12 @@ class FolderWatch:
         missing = [path for path in self._files.known if path not in listing.files and path not in self._elsewhere]
         return [path for path in missing if self._files.gone(path)]
 
+    def _missed(self, listing: Listing) -> list[Path]:
+        """What vanished before this start; nothing where all of it did, since that is another disk or none."""
+        expected, self._expected = self._expected, frozenset()
+        missing = [path for path in sorted(expected) if path not in listing.files]
+        return missing if len(missing) < len(expected) else []
+
 
 class Watcher:
     """All watched folders, each in its own thread.
@@ -463,6 +474,12 @@ class Watcher:
             threading.Thread(target=self._run, args=(watch,), name=f"watch {watch.folder.name}", daemon=True)
             for watch in self._watches
         ]
+
+    def expect(self, paths: Iterable[Path]) -> None:
+        """Files that the store knows: those that vanished while no daemon ran are reported by `take_gone`."""
+        known = list(paths)
+        for watch in self._watches:
+            watch.expect(frozenset(path for path in known if path.is_relative_to(watch.folder)))
 
     def start(self) -> None:
         """Begin to look; everything that is in the folders already will be taken too."""

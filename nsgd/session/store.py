@@ -380,6 +380,10 @@ class Reader:
         found = [Unreadable(_path(row[0]), row[4]) for row in rows]
         return sorted(found, key=lambda item: natural_key(item.path))
 
+    def present_files(self) -> list[str]:
+        """Paths of all subs whose files were there when last looked for."""
+        return [_path(row[0]) for row in self._query(f"SELECT path FROM {self._table('subs')} WHERE NOT gone")]
+
     def daemon(self) -> DaemonStatus | None:
         """The daemon's last word about itself, None where there never was one."""
         rows = self._rows("daemon")

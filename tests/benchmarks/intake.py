@@ -17,6 +17,7 @@ Debian's fuse3, samba, smbclient, rsync; what is missing is skipped with a word.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -29,14 +30,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from intake_writers import WRITERS, Written, pixels_of, whole
 
 from nsgd.daemon.watch import Watcher
-from nsgd.errors import FileProblem
+from nsgd.errors import FileProblem, NsgdError
 from nsgd.frames.read import read_frame
+from nsgd.session.store import DaemonStatus
+from nsgd.session.store import Reader as StoreReader
 from nsgd.settings import Watch
 
 HERE = Path(__file__).resolve().parent
@@ -292,13 +296,102 @@ def burst(files: int = 12_000) -> None:
         )
 
 
+def star_field(number: int) -> bytes:
+    """A small sub of its own: sixty stars, another shift, noise and time."""
+    dice, sky = np.random.default_rng(5), np.random.default_rng(number)
+    x, y = dice.uniform(8, 152, 60) + 0.3 * (number % 7), dice.uniform(8, 152, 60) + 0.2 * (number % 5)
+    flux = 10.0 ** dice.uniform(3.2, 4.5, 60)
+    ys, xs = np.mgrid[:160, :160]
+    stars = sum(f / 14.1 * np.exp(-((xs - a) ** 2 + (ys - b) ** 2) / 4.5) for a, b, f in zip(x, y, flux, strict=True))
+    pixels = sky.poisson(500.0 + stars).clip(0, 65535)
+    return field_header(number) + (pixels - 32768).astype(">i2").tobytes()
+
+
+def field_header(number: int) -> bytes:
+    begun = datetime.fromtimestamp(time.time() - 20.0 * (20_000 - number), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    lines = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 160", "NAXIS2  = 160", "BZERO   = 32768",
+             "EXPTIME = 15.0", "IMAGETYP= 'LIGHT'", f"DATE-OBS= '{begun}'", "END"]  # fmt: skip
+    return "".join(line.ljust(80) for line in lines).ljust(2880).encode()
+
+
+def write_backlog(captures: Path, files: int) -> None:
+    """Files of a whole season; pixels repeat after 40, times and so contents do not."""
+    fields = [star_field(number)[2880:] for number in range(40)]
+    for number in range(files):
+        (captures / f"{number:05d}.fits").write_bytes(field_header(number) + fields[number % 40])
+
+
+@contextmanager
+def daemon(place: Path) -> Iterator[StoreReader]:
+    """`nsgd run` on the captures, and a look into its store."""
+    (place / "config.toml").write_text(f"[watch]\nfolders = [{json.dumps(str(place / 'captures'))}]\n")
+    command = [
+        sys.executable,
+        "-m",
+        "nsgd",
+        "--config",
+        str(place / "config.toml"),
+        "--store",
+        str(place / "store"),
+        "run",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: daemon_status(place) is not None, 30.0)
+        with StoreReader.open(place / "store") as store:
+            yield store
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def daemon_status(place: Path) -> DaemonStatus | None:
+    try:
+        with StoreReader.open(place / "store") as store:
+            return store.daemon()
+    except NsgdError:
+        return None
+
+
+def live_delay_s(store: StoreReader, captures: Path, number: int) -> float:
+    """Seconds from a new sub's last byte to its row; infinity where it takes more than a minute."""
+    path = captures / f"live{number}.fits"
+    path.write_bytes(star_field(number))
+    return wait_until(lambda: any(row.path == str(path) for row in store.subs()), 60.0)
+
+
 def start(files: int = 10_000) -> None:
     with workplace() as place:
-        for number in range(files):
-            (place / "captures" / f"{number}.fits").write_bytes(small_file(number))
-        with watcher_process(place / "captures") as (_, lines):
-            took_s = wait_count(lines, files, 60.0)
-            report(f"{files} files at the start, listed within 10 s", took_s <= 10.0, f"{took_s:.1f} s")
+        captures = place / "captures"
+        write_backlog(captures, 3)
+        with daemon(place) as store:
+            wait_until(lambda: len(store.subs()) == 3, 60.0)
+            usual_s = max(live_delay_s(store, captures, 15_000 + number) for number in range(3))
+    with workplace() as place:
+        captures = place / "captures"
+        write_backlog(captures, files)
+        begun_s = time.monotonic()
+        with daemon(place) as store:
+            wait_until(lambda: pending(store) + len(store.subs()) >= files, 60.0)
+            told_s = time.monotonic() - begun_s
+            report(
+                f"{files} files at the start, all told on the dashboard within 5 s", told_s <= 5.0, f"{told_s:.1f} s"
+            )
+            wait_until(lambda: len(store.subs()) > 0, 60.0)
+            first_s, first = time.monotonic() - begun_s, Path(store.subs()[0].path).name
+            newest = f"{files - 1:05d}.fits"
+            report("the newest sub first, within 5 s", first == newest and first_s <= 5.0, f"{first}, {first_s:.1f} s")
+            delay_s = max(live_delay_s(store, captures, 16_000 + number) for number in range(3))
+            report(
+                "a live sub delayed at most twice",
+                delay_s <= 2.0 * usual_s,
+                f"{delay_s:.1f} s, usually {usual_s:.1f} s",
+            )
+
+
+def pending(store: StoreReader) -> int:
+    status = store.daemon()
+    return 0 if status is None else status.pending
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:

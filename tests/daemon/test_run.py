@@ -98,6 +98,15 @@ def test_a_deleted_sub_stays_and_is_marked(lights: Path, place: Path) -> None:
         ]
 
 
+def test_a_sub_deleted_while_no_daemon_ran_is_marked_at_the_next_start(lights: Path, place: Path) -> None:
+    paths = write_subs(lights, range(2))
+    serve(place, settings_for(lights), settled(2))
+    paths[1].unlink()
+    serve(place, settings_for(lights), lambda reader: any(row.gone for row in reader.subs()))
+    with Reader.open(place) as reader:
+        assert [row.gone for row in reader.subs()] == [False, True]
+
+
 def test_a_mistake_of_nsgd_over_one_sub_is_that_subs_failure(
     lights: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,16 @@ def test_an_old_backlog_is_not_searched_for_unwritten_stretches() -> None:
     assert asked == [Path("new.fit")]
 
 
+def test_of_a_long_queue_only_the_next_files_are_looked_at() -> None:
+    files = SettledFiles(1.0, 600.0, lambda path, size: True, lambda path: False)
+    for number in range(300):
+        files.saw(Path(f"{number}.fit"), FileStat(1, 1, 1, NOW_UTC_S + number), 0.0)
+    assert len(files.of_interest(0.0)) == 300
+    assert {path.stem for path in files.of_interest(5.0, most=10)} == {str(number) for number in range(290, 300)}
+    assert len(files.settled(5.0, NOW_UTC_S, most=10)) == 10
+    assert files.busy
+
+
 def test_a_backlog_comes_newest_first_and_in_portions() -> None:
     files = SettledFiles(1.0, 600.0, lambda path, size: True, lambda path: False)
     for n in range(10):
@@ -275,6 +285,22 @@ def test_moved_and_deleted_files_are_reported_once(night: Night) -> None:
     (night.folder / "b.fits").unlink()
     assert night.turn(65.0, 1.0) == ["a.fits"]
     assert sorted(night.gone) == ["a.fits", "b.fits"]
+
+
+def test_what_vanished_while_no_daemon_ran_is_reported(night: Night) -> None:
+    (night.folder / "a.fits").write_bytes(sub_bytes(1))
+    night.watch.expect(frozenset(night.folder / name for name in ("a.fits", "b.fits", "c.fits")))
+    assert night.turn(2.0) == ["a.fits"]
+    assert night.gone == ["b.fits", "c.fits"]
+    night.turn(65.0, 1.0)
+    assert night.gone == ["b.fits", "c.fits"]
+
+
+def test_a_start_without_the_disk_marks_nothing_as_gone(night: Night) -> None:
+    (night.folder / "x.fits").write_bytes(sub_bytes(1))
+    night.watch.expect(frozenset(night.folder / name for name in ("a.fits", "b.fits")))
+    night.turn(2.0)
+    assert night.gone == []
 
 
 def test_a_rewritten_header_brings_the_file_again(night: Night) -> None:

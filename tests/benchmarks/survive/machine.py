@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,6 +61,11 @@ class Hand:
     def _receive(self, settled: list[Settled], gone: list[Path]) -> None:
         self._settled += settled
         self._gone += gone
+
+    def expect(self, paths: Iterable[Path]) -> None:
+        known = list(paths)
+        for watch in self._watches:
+            watch.expect(frozenset(path for path in known if path.is_relative_to(watch.folder)))
 
     def start(self) -> None:
         """Nothing to start."""
