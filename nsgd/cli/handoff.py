@@ -99,20 +99,30 @@ def export_siril(path_maps: tuple[str, ...], out: str, force: bool) -> None:
 
 @export.command("images")
 @click.option("--unregistered", is_flag=True, help="Leave every pixel where it was; for programs that register.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["fits", "xisf"]),
+    default="fits",
+    show_default=True,
+    help="Kind of file; XISF is PixInsight's own.",
+)
 @out_option
 @force_option
 @common_options
-def export_images(unregistered: bool, out: str, force: bool) -> None:
+def export_images(unregistered: bool, kind: str, out: str, force: bool) -> None:
     """Write the accepted subs registered, normalised and gradient-matched, for any stacker.
 
     \b
     Example: nsgd export images --out normalised
     """
+    from nsgd.export.images import Manner
     from nsgd.export.images import export_images as write
 
     settings = load_settings().settings
+    manner = Manner(not unregistered, kind, time.time(), force)
     with open_reader() as reader, progress_on_stderr() as progress:
-        outcome = write(reader, Path(out), settings, registered=not unregistered, force=force, progress=progress)
+        outcome = write(reader, Path(out), settings, manner, progress)
     _tell(outcome, out)
 
 

@@ -20,6 +20,7 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from nsgd.errors import ExportProblem, FileProblem, MeasureFailure
+from nsgd.export.cores import cores
 from nsgd.export.files import open_folder, place, write_bytes, writing
 from nsgd.export.integration import Input, Integration, javascript
 from nsgd.export.judged import Judged, judged
@@ -28,11 +29,12 @@ from nsgd.export.paths import mapped
 from nsgd.export.siril import full_path, stack_names
 from nsgd.export.table import utc_text
 from nsgd.export.text import free_names
+from nsgd.export.xisf import beginning
 from nsgd.export.xnml import Xnml, to_bytes
 from nsgd.measure.gradient import Surface
 from nsgd.measure.recipe import inverse
 from nsgd.measure.relate import Related, gradient_surfaces
-from nsgd.records import Catalogue, Floats, Floats32, Frame, Plane, SeriesRow, SubRow
+from nsgd.records import Catalogue, Floats, Floats32, Frame, Plane, SeriesRow, SubFacts, SubRow
 from nsgd.session.store import Reader
 from nsgd.settings import Settings
 from nsgd.walk.pixels import read_as_measured
@@ -46,6 +48,8 @@ PLACES: Final = 17
 """Rows and columns of the grid on which pixels are followed from the result into the sub."""
 ORDER: Final = 3
 """Cubic spline interpolation."""
+PER_PIXEL_BYTES: Final = 12.0
+"""Of a sub while it is written: its pixels, their spline, strips."""
 BLOCK: Final = 2880
 """FITS files come in blocks of so many bytes."""
 
@@ -59,30 +63,36 @@ class Target:
     catalogue: Catalogue
     reference: SubRow
     related: Related
-    registered: bool
+    manner: Manner
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How frames are written."""
+
+    registered: bool = True
+    """Resample to the reference's geometry; False leaves every pixel where it was (not for Bayer mosaics)."""
+    kind: str = "fits"
+    """Or "xisf"."""
+    created_utc_s: float = 0.0
+    """Time of creation that XISF files carry."""
+    force: bool = False
+    """Replace files that exist."""
+
+
+AS_EVER: Final = Manner()
 
 
 def export_images(
-    reader: Reader,
-    out: Path,
-    settings: Settings,
-    *,
-    registered: bool = True,
-    force: bool = False,
-    progress: Progress = no_progress,
+    reader: Reader, out: Path, settings: Settings, manner: Manner = AS_EVER, progress: Progress = no_progress
 ) -> Outcome:
-    """Write the accepted subs of every series as normalised, gradient-matched float FITS.
-
-    Parameters
-    ----------
-    registered
-        Resample to the reference's geometry; False leaves every pixel where it was (not for Bayer mosaics).
+    """Write the accepted subs of every series as normalised, gradient-matched float FITS or XISF.
 
     Returns
     -------
     Outcome
-        SERIES/*.fits, SERIES/*.xnml (they change nothing and carry the weights), SERIES/integrate.js for PixInsight
-        and SERIES/stack.ssf for Siril.
+        SERIES/*.fits or *.xisf, SERIES/*.xnml (they change nothing and carry the weights), SERIES/integrate.js for
+        PixInsight and, of FITS, SERIES/stack.ssf for Siril.
 
     Raises
     ------
@@ -91,28 +101,27 @@ def export_images(
     """
     out = open_folder(out)
     found = judged(reader, settings)
-    targets = list(_targets(reader, found, registered))
+    targets = list(_targets(reader, found, manner))
     accepted = {target.name: [row for row in _members(found, target) if found.accepted(row)] for target in targets}
     total, done = sum(len(rows) for rows in accepted.values()), 0
     if not total:
         raise ExportProblem("No accepted sub has figures to normalise with: nothing is written.")
     files: list[Path] = []
     warnings: list[str] = []
-    for target in targets:
-        written = []
-        rows = accepted[target.name]
-        for row, name in zip(rows, free_names((Path(row.path).stem for row in rows), "sub"), strict=True):
-            progress(done, total, Path(row.path).name)
-            done += 1
-            path = place(out, f"{target.name}/{name}.fits")
-            try:
-                _write_sub(path, _job(reader, target, row, settings), force)
-            except (FileProblem, MeasureFailure) as problem:
-                warnings.append(f"{Path(row.path).name}: {problem.sentence}")
-                continue
-            written.append((row, path))
-        files += [path for _, path in written]
-        files += _write_companions(out, target, written, force)
+    with cores(settings, total) as working:
+        for target in targets:
+            orders = _orders(reader, target, accepted[target.name], out)
+            frame_mb = 1e-6 * PER_PIXEL_BYTES * target.series.width_px * target.series.height_px
+            written = []
+            for row, path, problem in working.each(partial(_made, target, settings), orders, frame_mb):
+                done += 1
+                progress(done, total, Path(row.path).name)
+                if problem:
+                    warnings.append(f"{Path(row.path).name}: {problem}")
+                else:
+                    written.append((row, path))
+            files += [path for _, path in written]
+            files += _write_companions(out, target, written)
     progress(total, total, "done")
     summary = tuple(f"{target.name}: {len(accepted[target.name])} frames" for target in targets)
     return Outcome(tuple(files), summary, tuple(warnings))
@@ -122,7 +131,33 @@ def _members(found: Judged, target: Target) -> Iterator[SubRow]:
     return (row for row in found.rows if row.series_id == target.series.series_id and row.relation is not None)
 
 
-def _targets(reader: Reader, found: Judged, registered: bool) -> Iterator[Target]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """A sub that is to be written, with its facts; travels to a worker."""
+
+    row: SubRow
+    facts: SubFacts
+    path: Path
+
+
+def _orders(reader: Reader, target: Target, rows: Sequence[SubRow], out: Path) -> Iterator[_Order]:
+    for row, name in zip(rows, free_names((Path(row.path).stem for row in rows), "sub"), strict=True):
+        facts = reader.facts(row.sub_id)
+        assert facts is not None
+        yield _Order(row, facts, place(out, f"{target.name}/{name}.{target.manner.kind}"))
+
+
+def _made(target: Target, settings: Settings, order: _Order) -> tuple[SubRow, Path, str]:
+    """Write one sub; returns what was written, and why not where its file cannot be read any more."""
+    problem = ""
+    try:
+        _write_sub(order.path, _job(target, order, settings))
+    except (FileProblem, MeasureFailure) as failure:
+        problem = failure.sentence
+    return order.row, order.path, problem
+
+
+def _targets(reader: Reader, found: Judged, manner: Manner) -> Iterator[Target]:
     names = stack_names(list(found.series.values()))
     rows = {row.sub_id: row for row in found.rows}
     for series_id, series in found.series.items():
@@ -130,10 +165,10 @@ def _targets(reader: Reader, found: Judged, registered: bool) -> Iterator[Target
         facts = reader.facts(series.reference_id)
         if reference is None or reference.relation is None or catalogue is None or facts is None:
             continue
-        if not registered and reference.header.bayer_pattern:
+        if not manner.registered and reference.header.bayer_pattern:
             raise ExportProblem(f"{names[series_id]}: Bayer mosaics can only be exported registered.")
         related = Related(reference.sub_id, facts, reference.relation.zero, reference.relation.zero_err)
-        yield Target(names[series_id], series, catalogue, reference, related, registered)
+        yield Target(names[series_id], series, catalogue, reference, related, manner)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,25 +183,30 @@ class _Job:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the result."""
-        header = self.target.reference.header if self.target.registered else self.row.header
+        header = self.target.reference.header if self.target.manner.registered else self.row.header
         return header.width_px, header.height_px
+
+    @property
+    def row_order(self) -> str:
+        """Which row of the result is the top one, as FITS says it."""
+        header = self.target.reference.header if self.target.manner.registered else self.row.header
+        return header.row_order or "TOP-DOWN"
 
     def in_sub(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Pixels of the result -> pixels of the sub."""
-        if not self.target.registered:
+        if not self.target.manner.registered:
             return x, y
         return self.row.transform.apply(*inverse(self.target.reference.transform, x, y))
 
     def in_reference(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Pixels of the result -> pixels of the reference."""
-        if self.target.registered:
+        if self.target.manner.registered:
             return x, y
         return self.target.reference.transform.apply(*inverse(self.row.transform, x, y))
 
 
-def _job(reader: Reader, target: Target, row: SubRow, settings: Settings) -> _Job:
-    facts = reader.facts(row.sub_id)
-    assert facts is not None
+def _job(target: Target, order: _Order, settings: Settings) -> _Job:
+    row, facts = order.row, order.facts
     assert row.relation is not None
     found = gradient_surfaces(facts, target.related, row.relation.scale, target.catalogue, target.series.smoothness)
     surfaces = [surface for surface in found if surface is not None]
@@ -181,15 +221,20 @@ def _job(reader: Reader, target: Target, row: SubRow, settings: Settings) -> _Jo
     return _Job(row, target, frame, surfaces)
 
 
-def _write_sub(path: Path, job: _Job, force: bool) -> None:
-    """Stream header and planes into a FITS file."""
+def _write_sub(path: Path, job: _Job) -> None:
+    """Stream header and planes into a FITS or XISF file."""
     width, height = job.size
-    channels = len(job.frame.planes)
-    with writing(path.parent, path.name, force=force) as file:
-        file.write(_header(job, channels).tostring(sep="", endcard=True, padding=True).encode("ascii"))
+    channels, manner = len(job.frame.planes), job.target.manner
+    header = _header(job, channels)
+    with writing(path.parent, path.name, force=manner.force) as file:
+        if manner.kind == "xisf":
+            file.write(beginning(header, (channels, height, width), utc_text(manner.created_utc_s)))
+        else:
+            file.write(header.tostring(sep="", endcard=True, padding=True).encode("ascii"))
         for channel in range(channels):
             _write_plane(file, job, channel)
-        file.write(bytes(-(width * height * channels * 4) % BLOCK))
+        if manner.kind == "fits":
+            file.write(bytes(-(width * height * channels * 4) % BLOCK))
 
 
 def _write_plane(file: BinaryIO, job: _Job, channel: int) -> None:
@@ -197,13 +242,16 @@ def _write_plane(file: BinaryIO, job: _Job, channel: int) -> None:
     width, height = job.size
     plane = job.frame.planes[channel]
     pixels = np.nan_to_num(plane.pixels, copy=False)
-    spline = ndimage.spline_filter(pixels, ORDER, output=np.float32) if job.target.registered else pixels
+    spline = ndimage.spline_filter(pixels, ORDER, output=np.float32) if job.target.manner.registered else pixels
     gradient = _gradient_samples(job, channel) @ _upsampling(width, SAMPLES[1]).T
     places = _place_samples(job, plane) @ _upsampling(width, PLACES).T
     work = partial(_strip, job, (plane, spline), (gradient, places), channel)
+    xisf = job.target.manner.kind == "xisf"
+    upwards = xisf and job.row_order == "BOTTOM-UP"  # XISF knows rows from the top only
+    tops = range(0, height, STRIP_ROWS)
     with ThreadPoolExecutor(WORKERS) as pool:
-        for strip in pool.map(work, range(0, height, STRIP_ROWS)):
-            file.write(strip.astype(">f4").tobytes())
+        for strip in pool.map(work, reversed(tops) if upwards else tops):
+            file.write((strip[::-1] if upwards else strip).astype("<f4" if xisf else ">f4").tobytes())
 
 
 def _strip(
@@ -224,7 +272,7 @@ def _strip(
     assert relation is not None
     plane, spline = source
     gradient = _upsampling(height, SAMPLES[0])[rows] @ smooth[0]
-    if job.target.registered:
+    if job.target.manner.registered:
         x, y = _upsampling(height, PLACES)[rows] @ smooth[1]
         light, inside = _resampled(plane, spline, x, y)
     else:
@@ -300,7 +348,7 @@ def _header(job: _Job, channels: int) -> fits.Header:
             header[key] = value
     if row.header.start_utc_s is not None:
         header["DATE-OBS"] = utc_text(row.header.start_utc_s).rstrip("Z")
-    header["ROWORDER"] = row.header.row_order or "TOP-DOWN"
+    header["ROWORDER"] = job.row_order
     for channel, (noise, scale) in enumerate(zip(row.noise_adu, relation.scale, strict=True)):
         header[f"NOISE{channel:02d}"] = (noise * scale / job.frame.full_scale_adu, "Noise before registration")
         header[f"NSGS{channel}"] = (1.0 / scale, "Transmission against the reference")
@@ -317,27 +365,28 @@ def _ascii(text: str) -> str:
 # --- what goes beside the frames -----------------------------------------------------------------------------------
 
 
-def _write_companions(out: Path, target: Target, written: Sequence[tuple[SubRow, Path]], force: bool) -> list[Path]:
+def _write_companions(out: Path, target: Target, written: Sequence[tuple[SubRow, Path]]) -> list[Path]:
     """Scripts for PixInsight and Siril, and .xnml files that carry the weights."""
     if not written:
         return []
     ordered = sorted(written, key=lambda pair: -float(np.mean(pair[0].relation.weight)) if pair[0].relation else 0.0)
-    files, inputs = [], []
+    files, inputs, force = [], [], target.manner.force
     for row, path in ordered:
         name = f"{target.name}/{path.stem}.xnml"
         files.append(write_bytes(out, name, to_bytes(_unchanged(row, target)), force=force))
         inputs.append(Input(True, mapped(path), mapped(files[-1])))
     stack = Integration(target.name, inputs, "", noise_known=True)
-    if target.registered:
+    if target.manner.registered:
         script = javascript(stack).encode("utf-8")
         files.append(write_bytes(out, f"{target.name}/integrate.js", script, force=force))
+    if target.manner.registered and target.manner.kind == "fits":
         files.append(write_bytes(out, f"{target.name}/stack.ssf", SIRIL_SCRIPT.encode("ascii"), force=force))
     return files
 
 
 def _unchanged(row: SubRow, target: Target) -> Xnml:
     """An .xnml that leaves pixels as they are: they are normalised already."""
-    header = target.reference.header if target.registered else row.header
+    header = target.reference.header if target.manner.registered else row.header
     shape = (len(row.noise_adu), 2, 2)
     one = np.ones(shape, dtype=np.float32)
     return Xnml(header.width_px, header.height_px, one, np.zeros_like(one), relative_scale=(1.0,) * shape[0])

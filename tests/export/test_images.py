@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xisf
 from astropy.io import fits
-from live_night import CAMERA, SETTINGS, START_UTC_S, LiveNight, live_night, night_truths
+from live_night import CAMERA, SETTINGS, START_UTC_S, LiveNight, live_night, measure, night_truths
 from test_siril import needs_siril, run_siril
 
 from nsgd.errors import ExportProblem
-from nsgd.export.images import export_images
+from nsgd.export.images import Manner, export_images
 from nsgd.export.xnml import from_bytes
 from nsgd.frames.read import read_frame
 from nsgd.measure.sky import sky_mesh, view_of
@@ -105,6 +106,42 @@ def test_pixels_that_the_sub_does_not_have_are_zero(night: LiveNight, out: Path)
         assert abs(int(((pixels == 0).mean(axis=1) > 0.9).sum()) - abs(dy)) < 1.6
 
 
+def test_xisf_holds_the_same_pixels_and_keywords(out: Path, night: LiveNight, tmp_path: Path) -> None:
+    """Read back by the xisf package and by ours."""
+    with Reader.open(night.store) as reader:
+        export_images(reader, tmp_path, SETTINGS, Manner(kind="xisf"))
+    written = sorted(tmp_path.glob("*/*.xisf"))
+    assert len(written) == 9
+    assert not list(tmp_path.glob("*/*.ssf"))
+    for path in written:
+        fits_path = out / path.parent.name / f"{path.stem}.fits"
+        wanted, header = fits.getdata(fits_path), fits.getheader(fits_path)
+        assert np.array_equal(read_frame(path).planes[0].pixels, wanted)
+        other = xisf.XISF(str(path))
+        assert np.array_equal(other.read_image(0)[..., 0], wanted)
+        keywords = other.get_images_metadata()[0]["FITSKeywords"]
+        for key in ("NOISE00", "NWEIGHT", "EXPTIME"):
+            assert float(keywords[key][0]["value"]) == pytest.approx(header[key], rel=1e-6)
+        assert keywords["FILTER"][0]["value"].strip("'") == header["FILTER"]
+        assert (from_bytes(path.with_suffix(".xnml").read_bytes()).scale == 1.0).all()
+
+
+def test_xisf_turns_pictures_over_that_fits_keeps_from_the_bottom(tmp_path: Path) -> None:
+    found = live_night(tmp_path, night_truths()[:3])
+    for path in found.paths:
+        fits.setval(path, "ROWORDER", value="BOTTOM-UP")
+    turned = replace(found, store=tmp_path / "turned")
+    measure(turned)
+    with Reader.open(turned.store) as reader:
+        for kind in ("fits", "xisf"):
+            export_images(reader, tmp_path / kind, SETTINGS, Manner(kind=kind))
+    for path in frames_of(tmp_path / "fits"):
+        assert fits.getheader(path)["ROWORDER"] == "BOTTOM-UP"
+        other = read_frame(tmp_path / "xisf" / "M_31_L" / f"{path.stem}.xisf")
+        assert other.header.row_order == "TOP-DOWN"
+        assert np.array_equal(other.planes[0].pixels, fits.getdata(path)[::-1])
+
+
 @needs_siril
 def test_real_siril_averages_them_without_normalisation(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out / "M_31_L", tmp_path / "L")
@@ -115,7 +152,7 @@ def test_real_siril_averages_them_without_normalisation(out: Path, tmp_path: Pat
 
 def test_unregistered_frames_keep_every_pixel_in_its_place(night: LiveNight, tmp_path: Path) -> None:
     with Reader.open(night.store) as reader:
-        export_images(reader, tmp_path, SETTINGS, registered=False)
+        export_images(reader, tmp_path, SETTINGS, Manner(registered=False))
     reference = reference_of(night)
     for path, truth in zip(frames_of(tmp_path), truths_of(night), strict=True):
         pixels = fits.getdata(path) * 65535.0
@@ -136,7 +173,7 @@ def test_bayer_subs_become_registered_colour_frames(tmp_path: Path) -> None:
     with Reader.open(found.store) as reader:
         export_images(reader, tmp_path / "out", SETTINGS)
         with pytest.raises(ExportProblem, match="registered"):
-            export_images(reader, tmp_path / "not", SETTINGS, registered=False)
+            export_images(reader, tmp_path / "not", SETTINGS, Manner(registered=False))
     paths = frames_of(tmp_path / "out", "M_27_L")
     assert len(paths) == 4
     stack = np.stack([fits.getdata(path) for path in paths]) * 65535.0

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 UNIX_ONLY = ("fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "crypt", "posix_ipc")
-ROOMS = "carried files images integration judged pixinsight registered report siril table xnml".split()  # noqa: SIM905
+ROOMS = "carried cores files images integration judged pixinsight registered report siril table xisf xnml".split()  # noqa: SIM905
 
 
 def test_every_export_can_be_imported_without_unix_modules() -> None:
