@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nsgd.errors import UnreadableFrame
 from nsgd.frames.header import Cards, bayer_pattern, clean
 from nsgd.records import Frame, HeaderFacts, Pixels, Plane
+from nsgd.threads import shared
 
 SMALLEST_SIDE_PX = 16
 SAMPLE_RUNS = 64
@@ -155,13 +156,16 @@ def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
     red, green, blue = (np.empty((height_px, width_px), np.float32) for _ in range(3))
     at_red, at_blue = pattern.index("R"), pattern.index("B")
     first, second = (place for place in range(4) if pattern[place] == "G")
-    for row in range(0, height_px, SPLIT_ROWS):
+
+    def split(row: int) -> None:
         rows = slice(row, min(row + SPLIT_ROWS, height_px))
         strip = pixels[2 * rows.start : 2 * rows.stop]
         cell = [strip[place // 2 :: 2, place % 2 : 2 * width_px : 2] for place in range(4)]
         red[rows], blue[rows] = cell[at_red], cell[at_blue]
         np.add(cell[first], cell[second], out=green[rows])
         green[rows] *= np.float32(0.5)
+
+    shared(split, range(0, height_px, SPLIT_ROWS))
     return (
         Plane("R", red, at_red % 2, at_red // 2, 2),
         Plane("G", green, 0.5, 0.5, 2),

@@ -15,8 +15,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from nsgd.records import Floats, Floats32, Frame, Pixels
+from nsgd.threads import shared
 
 MOST_PX = 1024
+BAND_ROWS = 8
+"""Rows of a preview made at a time: their pixels stay in the processor's cache."""
 _LEVELS = 65535
 
 
@@ -69,16 +72,21 @@ def make_preview(frame: Frame, most_px: int = MOST_PX) -> Preview:
 
 def _binned(pixels: Pixels, bin_px: int) -> Pixels:
     """Means of squares; rows and columns that fill none are left out."""
-    height, width = (side // bin_px * bin_px for side in pixels.shape)
-    # whole rows first: memory is then walked in its own order, and only once
-    rows = pixels[0:height:bin_px, :width].astype(np.float32)
-    for row in range(1, bin_px):
-        rows += pixels[row:height:bin_px, :width]
-    total = rows[:, 0::bin_px].copy()
-    for column in range(1, bin_px):
-        total += rows[:, column::bin_px]
-    total /= np.float32(bin_px * bin_px)
-    return total
+    height, width = (side // bin_px for side in pixels.shape)
+    out = np.empty((height, width), np.float32)
+
+    def fill(top: int) -> None:
+        rows = slice(top, min(top + BAND_ROWS, height))
+        # whole rows first: memory is then walked in its own order, and only once
+        band = pixels[rows.start * bin_px : rows.stop * bin_px, : width * bin_px]
+        total = band.reshape(-1, bin_px, width * bin_px).sum(axis=1, dtype=np.float32)
+        out[rows] = total[:, 0::bin_px]
+        for column in range(1, bin_px):
+            out[rows] += total[:, column::bin_px]
+        out[rows] /= np.float32(bin_px * bin_px)
+
+    shared(fill, range(0, height, BAND_ROWS))
+    return out
 
 
 def save_preview(path: Path, preview: Preview) -> None:

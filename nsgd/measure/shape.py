@@ -95,19 +95,33 @@ def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tu
     xx, yy, xy = np.full(x.size, sigma_px**2), np.full(x.size, sigma_px**2), np.zeros(x.size)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for _ in range(14):
-            dx, dy = grid[None, None, :] - x[:, None, None], grid[None, :, None] - y[:, None, None]
-            det = xx * yy - xy**2
-            form = yy[:, None, None] * dx**2 - 2 * xy[:, None, None] * dx * dy + xx[:, None, None] * dy**2
-            weight = np.exp(-0.5 * form / det[:, None, None]) * stamp
-            total = weight.sum(axis=(1, 2))
-            mx, my = (weight * dx).sum(axis=(1, 2)) / total, (weight * dy).sum(axis=(1, 2)) / total
+            dx, dy = grid - x[:, None], grid - y[:, None]
+            weight = _elliptical_window(dx, dy, (xx, yy, xy)) * stamp
+            sums = _powers(dy) @ weight @ np.swapaxes(_powers(dx), 1, 2)
+            total = sums[:, 0, 0]
+            mx, my = sums[:, 0, 1] / total, sums[:, 1, 0] / total
             x, y = x + mx, y + my
-            xx = 2.0 * ((weight * dx**2).sum(axis=(1, 2)) / total - mx**2)
-            yy = 2.0 * ((weight * dy**2).sum(axis=(1, 2)) / total - my**2)
-            xy = 2.0 * ((weight * dx * dy).sum(axis=(1, 2)) / total - mx * my)
+            xx = 2.0 * (sums[:, 0, 2] / total - mx**2)
+            yy = 2.0 * (sums[:, 2, 0] / total - my**2)
+            xy = 2.0 * (sums[:, 1, 1] / total - mx * my)
             bad = (total <= 0) | (xx * yy - xy**2 <= 1e-4) | (xx <= 0)
             xx, yy, xy = (np.where(bad, np.nan, part) for part in (xx, yy, xy))
     return x, y, (xx, yy, xy)
+
+
+def _elliptical_window(dx: Floats, dy: Floats, moments: Moments) -> Floats:
+    """(n, side, side) Gaussians of the covariances given, at (n, side) distances along both axes."""
+    xx, yy, xy = (part[:, None] for part in moments)
+    det = xx * yy - xy**2
+    exponent = (xy / det * dy)[:, :, None] * dx[:, None, :]
+    exponent -= (0.5 * xx / det * dy**2)[:, :, None]
+    exponent -= (0.5 * yy / det * dx**2)[:, None, :]
+    return np.asarray(np.exp(exponent, out=exponent))
+
+
+def _powers(d: Floats) -> Floats:
+    """(n, 3, side) 1, d and d^2."""
+    return np.stack((np.ones_like(d), d, d**2), axis=1)
 
 
 def _profile_fwhm(stamp: Pixels, centre: tuple[Floats, Floats], moments: Moments) -> float:
@@ -136,9 +150,9 @@ def _moffat_width(radius: Floats, profile: Floats, weight: Floats) -> float:
     """FWHM of the Moffat (grid over beta and alpha, free amplitude) nearest to a profile."""
     beta = np.geomspace(1.6, 12.0, 40)[:, None, None]
     alpha2 = np.geomspace(0.3, 60.0, 160)[None, :, None]
-    model = (1.0 + radius**2 / alpha2) ** -beta
-    amplitude = (weight * model * profile).sum(axis=2) / (weight * model**2).sum(axis=2)
-    misfit = (weight * (profile - amplitude[:, :, None] * model) ** 2).sum(axis=2)
+    model = np.exp(-beta * np.log1p(radius**2 / alpha2))
+    along, norm = model @ (weight * profile), model**2 @ weight
+    misfit = weight @ profile**2 - along**2 / norm
     b, a = np.unravel_index(int(misfit.argmin()), misfit.shape)
     return float(2.0 * np.sqrt(alpha2[0, a, 0] * (2.0 ** (1.0 / beta[b, 0, 0]) - 1.0)))
 

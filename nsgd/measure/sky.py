@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.records import Floats, Pixels
+from nsgd.threads import shared
 
 Mask = NDArray[np.bool_]
 
@@ -28,6 +30,8 @@ standard deviation of a unit Gaussian truncated there."""
 MASKED_CLIP_SIGMA = 5.0
 """With the stars masked, only cosmic rays and trails are clipped: faint stars left in the sky then dim like
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
+BAND_ROWS = 32
+"""Rows worked on at a time: they stay in the processor's cache."""
 COARSE_THIN = 4
 LARGE_PIXELS = 3_000_000
 MIN_CELL_FRACTION = 0.08
@@ -103,14 +107,20 @@ _AROUND = [(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
 
 
 def view_of(pixels: Pixels) -> View:
-    """Average a large plane over 2 x 2 pixels (four strided slices: the fastest way numpy has)."""
+    """Average a large plane over 2 x 2 pixels."""
     if pixels.size < 8_000_000:
         return View(pixels, 1)
-    h, w = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
-    out = pixels[0:h:2, 0:w:2] + pixels[1:h:2, 0:w:2]
-    out += pixels[0:h:2, 1:w:2]
-    out += pixels[1:h:2, 1:w:2]
-    out *= np.float32(0.25)
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+    out = np.empty((height, width), np.float32)
+
+    def fill(top: int) -> None:
+        rows = slice(top, min(top + BAND_ROWS, height))
+        # whole rows first, while they lie in the processor's cache
+        pairs = pixels[2 * rows.start : 2 * rows.stop : 2] + pixels[2 * rows.start + 1 : 2 * rows.stop : 2]
+        np.add(pairs[:, 0 : 2 * width : 2], pairs[:, 1 : 2 * width : 2], out=out[rows])
+        out[rows] *= np.float32(0.25)
+
+    shared(fill, range(0, height, BAND_ROWS))
     return View(out, 2)
 
 
@@ -129,14 +139,14 @@ def sky_mesh(view: View) -> Mesh:
     height, width = view.pixels.shape
     thin = COARSE_THIN if view.pixels.size >= LARGE_PIXELS else 1
     level, sigma, count = (np.full(_cells(view.pixels.shape, cell), np.nan) for _ in range(3))
-    blocks = (
-        list(_blocks((height, width), cell)) if thin == 1 else [(slice(0, height // cell), slice(0, width // cell))]
-    )
-    for rows, columns in blocks:
-        values = _as_cells(view.pixels, rows, columns, cell, thin)
-        shape = level[rows, columns].shape
+
+    def fill(block: tuple[slice, slice]) -> None:
+        values = _as_cells(view.pixels, *block, cell, thin)
+        shape = level[block].shape
         found = _clip_cells(values.reshape(len(values), -1))
-        level[rows, columns], sigma[rows, columns], count[rows, columns] = (part.reshape(shape) for part in found)
+        level[block], sigma[block], count[block] = (part.reshape(shape) for part in found)
+
+    shared(fill, list(_blocks((height, width), cell) if thin == 1 else _whole_cells((height, width), cell)))
     if thin > 1:
         level, sigma = _box_mean(level), _box_mean(sigma)
     slope_x, slope_y = _slopes(level)
@@ -155,17 +165,15 @@ def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
     """
     cell = first.cell
     level0, sigma0 = fill_gaps(first.level), fill_gaps(first.sigma)
-    level, sigma, count, off_x, off_y = (np.full(first.level.shape, np.nan) for _ in range(5))
-    for rows, columns in _blocks(view.pixels.shape, cell):
-        values = _as_cells(view.pixels, rows, columns, cell, 1)
-        free = (~_as_cells(mask, rows, columns, cell, 1)).astype(np.float32)
-        shape = level[rows, columns].shape
-        if not np.isfinite(values.sum()):  # missing pixels (NaN: empty borders, BLANK) take no part
-            known = np.isfinite(values)
-            values, free = np.where(known, values, np.float32(0.0)), free * known
-        found = _masked_cells(values, free, level0[rows, columns].ravel(), sigma0[rows, columns].ravel())
-        level[rows, columns], sigma[rows, columns], count[rows, columns] = (part.reshape(shape) for part in found)
-        off_x[rows, columns], off_y[rows, columns] = (part.reshape(shape) for part in _centroid(free, cell))
+    ny, nx = first.level.shape
+
+    def strip(row: int) -> list[Floats]:
+        rows = slice(row * cell, min((row + 1) * cell, view.pixels.shape[0]))
+        wide = slice(0, min(nx * cell, view.pixels.shape[1]))
+        return _masked_strip(view.pixels[rows, wide], ~mask[rows, wide], level0[row], sigma0[row], cell)
+
+    parts = np.array(shared(strip, range(ny)))
+    level, sigma, count, off_x, off_y = (parts[:, k] for k in range(5))
     slope_x, slope_y = _slopes(level)
     level -= (slope_x * off_x + slope_y * off_y) / cell
     return Mesh(level, sigma, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
@@ -192,6 +200,12 @@ def _blocks(shape: tuple[int, ...], cell: int) -> Iterator[tuple[slice, slice]]:
         yield slice(ny, rows), slice(nx, columns)
 
 
+def _whole_cells(shape: tuple[int, ...], cell: int) -> list[tuple[slice, slice]]:
+    """The whole cells alone, some rows of them together."""
+    ny, nx = (length // cell for length in shape[:2])
+    return [(slice(row, min(row + 8, ny)), slice(0, nx)) for row in range(0, ny, 8)]
+
+
 def _as_cells(array: NDArray[Any], rows: slice, columns: slice, cell: int, thin: int) -> NDArray[Any]:
     """(cells, height, width) pixels of a block of cells of one size, thinned."""
     part = array[rows.start * cell : rows.stop * cell : thin, columns.start * cell : columns.stop * cell : thin]
@@ -200,32 +214,51 @@ def _as_cells(array: NDArray[Any], rows: slice, columns: slice, cell: int, thin:
     return part.reshape(down, high, across, wide).transpose(0, 2, 1, 3).reshape(down * across, high, wide)
 
 
-def _masked_cells(values: Pixels, free: Pixels, level: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean, standard deviation and count of the star-free pixels within five sigma of a first level."""
-    offset = values.reshape(len(values), -1) - level.astype(np.float32)[:, None]
-    limit = (MASKED_CLIP_SIGMA * sigma).astype(np.float32)[:, None]
-    keep = free.reshape(len(values), -1) * (np.abs(offset) < limit)
-    number = keep.sum(axis=1)
-    offset *= keep
+def _masked_strip(pixels: Pixels, free: Mask, level: Floats, sigma: Floats, cell: int) -> list[Floats]:
+    """Mean, standard deviation and count of the star-free pixels of a row of cells, and their mean place.
+
+    Pixels more than five sigma from the first level take no part. Sums run down the columns first: the
+    processor adds a whole row to another at once.
+    """
+    width = pixels.shape[1]
+    base = np.repeat(level.astype(np.float32), cell)[:width]
+    limit = np.repeat((MASKED_CLIP_SIGMA * sigma).astype(np.float32), cell)[:width]
+    number, total, squares = np.zeros(width), np.zeros(width), np.zeros(width)
+    for top in range(0, len(pixels), BAND_ROWS):
+        offset = pixels[top : top + BAND_ROWS] - base
+        keep = np.abs(offset) < limit
+        keep &= free[top : top + BAND_ROWS]
+        offset *= keep
+        number += keep.view(np.uint8).sum(axis=0, dtype=np.uint8)
+        total += offset.sum(axis=0)
+        squares += np.einsum("ij,ij->j", offset, offset)
+    if not np.isfinite(total).all():  # missing pixels (NaN: empty borders, BLANK) take no part
+        known = np.isfinite(pixels)
+        return _masked_strip(np.where(known, pixels, np.float32(0.0)), free & known, level, sigma, cell)
+    number, total, squares = (_by_cell(part, cell) for part in (number, total, squares))
     with np.errstate(invalid="ignore", divide="ignore"):
-        shift = offset.sum(axis=1) / number
-        variance = np.einsum("ij,ij->i", offset, offset) / number - shift**2
-    known = number >= MIN_CELL_FRACTION * offset.shape[1]
-    spread = np.sqrt(np.maximum(variance, 0.0))
-    return np.where(known, level + shift, np.nan), np.where(known, spread, np.nan), np.where(known, number, 0.0)
+        shift = total / number
+        spread = np.sqrt(np.maximum(squares / number - shift**2, 0.0))
+    known = number >= MIN_CELL_FRACTION * len(pixels) * _by_cell(np.ones(width), cell)
+    found = [np.where(known, level + shift, np.nan), np.where(known, spread, np.nan), np.where(known, number, 0.0)]
+    return [*found, *_centroid(free, cell)]
 
 
-def _centroid(free: Pixels, cell: int) -> tuple[Floats, Floats]:
-    """Mean place of the star-free pixels of cells (cells, rows, columns), from the nominal centre, view pixels."""
+def _by_cell(columns: Floats, cell: int) -> Floats:
+    """(nx,) sums of the columns of each cell."""
+    return np.asarray(np.add.reduceat(columns, np.arange(0, columns.size, cell)))
+
+
+def _centroid(free: Mask, cell: int) -> tuple[Floats, Floats]:
+    """Mean place of the star-free pixels of a row of cells, from the nominal centres, view pixels."""
     # every fourth pixel tells the place well enough
-    weight = free[:, ::2, ::2]
-    x = 2.0 * np.arange(weight.shape[2], dtype=np.float32) - np.float32((cell - 1) / 2)
-    y = 2.0 * np.arange(weight.shape[1], dtype=np.float32) - np.float32((cell - 1) / 2)
-    place = np.column_stack((np.ones(x.size * y.size, np.float32), np.tile(x, y.size), np.repeat(y, x.size)))
-    total = (weight.reshape(len(free), -1) @ place).astype(np.float64)
-    number = np.maximum(total[:, 0], 1.0)
+    weight = free[::2, ::2].astype(np.float32)
+    y = 2.0 * np.arange(len(weight), dtype=np.float32) - np.float32((cell - 1) / 2)
+    number, down = (np.stack((np.ones_like(y), y)) @ weight).astype(np.float64)
+    x = 2.0 * (np.arange(number.size) % (cell // 2)) - (cell - 1) / 2
+    total = np.maximum(_by_cell(number, cell // 2), 1.0)
     # the sampled pixels lie half a pixel up and left of the block's own centre
-    return total[:, 1] / number + 0.5, total[:, 2] / number + 0.5
+    return _by_cell(number * x, cell // 2) / total + 0.5, _by_cell(down, cell // 2) / total + 0.5
 
 
 def _slopes(level: Floats) -> tuple[Floats, Floats]:
@@ -303,14 +336,18 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     step = max(1, pixels.size // 500_000)
     rows = np.arange(step // 2, pixels.shape[0], step)
     sample = pixels[rows]
-    difference = sample[:, 1:-1] - 0.5 * (sample[:, :-2] + sample[:, 2:])
+    difference = sample[:, :-2] + sample[:, 2:]
+    difference *= np.float32(-0.5)
+    difference += sample[:, 1:-1]
     if mask is not None:
-        columns = np.minimum(np.arange(1, pixels.shape[1] - 1) // mask_bin, mask.shape[1] - 1)
-        hidden = mask[np.minimum(rows // mask_bin, mask.shape[0] - 1)][:, columns]
-        flat = difference[~hidden]
+        seen = mask[np.minimum(rows // mask_bin, mask.shape[0] - 1)]
+        hidden = np.repeat(seen, mask_bin, axis=1) if mask_bin > 1 else seen
+        hidden = np.pad(hidden, ((0, 0), (0, max(pixels.shape[1] - hidden.shape[1], 0))), mode="edge")
+        flat = difference[~hidden[:, 1 : pixels.shape[1] - 1]]
     else:
         flat = difference.ravel()
-    flat = flat[np.isfinite(flat)]
+    if not np.isfinite(flat.sum()):
+        flat = flat[np.isfinite(flat)]
     if flat.size < 500:
         return float("nan")
     return _clipped_spread(flat, 0.5 * _quantum(flat)) / float(np.sqrt(1.5))
@@ -327,19 +364,28 @@ def _quantum(differences: Pixels) -> float:
 def _clipped_spread(values: Pixels, step: float) -> float:
     """Standard deviation of a symmetric distribution about 0, clipped; `step` is that of the values."""
     if step > 0:
-        values = values + np.random.default_rng(0).uniform(-step / 2, step / 2, values.size).astype(np.float32)
+        values = values + (step * (_uniform(1 << values.size.bit_length())[: values.size] - 0.5)).astype(np.float32)
     low, high = np.quantile(values[:: max(values.size // 20_000, 1)], (0.159, 0.841))
     spread = max(float(high - low) / 2.0, 1e-12)
+    squares = np.square(values)
     for _ in range(10):
-        kept = values[np.abs(values) < NOISE_CLIP_SIGMA * spread]
-        if kept.size < 100:
+        inside = squares < (NOISE_CLIP_SIGMA * spread) ** 2
+        number = np.count_nonzero(inside)
+        if number < 100:
             break
-        new = max(float(np.sqrt(np.mean(np.square(kept, dtype=np.float64)))) / NOISE_CLIPPED_STD, 1e-12)
+        total = float(np.sum(squares * inside, dtype=np.float64))
+        new = max(float(np.sqrt(total / number)) / NOISE_CLIPPED_STD, 1e-12)
         settled = abs(new - spread) < 1e-4 * spread
         spread = new
         if settled:
             break
     return float(np.sqrt(max(spread**2 - step**2 / 12.0, 0.0)))
+
+
+@lru_cache(maxsize=1)
+def _uniform(number: int) -> Floats:
+    """The same numbers between 0 and 1 at every call; how many there are does not change the first ones."""
+    return np.random.default_rng(0).random(number)
 
 
 def paint_discs(shape: tuple[int, int], x: Floats, y: Floats, radius: Floats) -> Mask:
@@ -348,9 +394,13 @@ def paint_discs(shape: tuple[int, int], x: Floats, y: Floats, radius: Floats) ->
     whole = np.clip(np.ceil(radius).astype(int), 1, max(shape))
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     near = (column > -whole) & (column < shape[1] + whole) & (row > -whole) & (row < shape[0] + whole)
+    flat = mask.reshape(-1)
+    whole_in = (column >= whole) & (column < shape[1] - whole) & (row >= whole) & (row < shape[0] - whole)
     for r in np.unique(whole[near]):
-        chosen = near & (whole == r)
         dj, di = np.nonzero(np.hypot(*np.mgrid[-r : r + 1, -r : r + 1]) <= r)
+        chosen = whole_in & (whole == r)
+        flat[(row[chosen] * shape[1] + column[chosen])[:, None] + ((dj - r) * shape[1] + di - r)] = True
+        chosen = near & ~whole_in & (whole == r)
         jj = (row[chosen][:, None] + (dj - r)).ravel()
         ii = (column[chosen][:, None] + (di - r)).ravel()
         inside = (jj >= 0) & (jj < shape[0]) & (ii >= 0) & (ii < shape[1])

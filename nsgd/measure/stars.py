@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps
 from nsgd.records import Floats, Pixels
+from nsgd.threads import shared
 
 Integers = NDArray[np.intp]
 
@@ -60,18 +61,26 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
     """
     pixels = view.pixels
     level, noise = fill_gaps(mesh.level), fill_gaps(mesh.sigma)
-    columns = np.arange(pixels.shape[1], dtype=np.float64)
-    centres = (np.arange(level.shape[1]) + 0.5) * mesh.cell - 0.5
-    found: list[tuple[Integers, Integers, Floats]] = []
+    place = (np.arange(pixels.shape[1]) + 0.5) / mesh.cell - 0.5
+    left = np.clip(np.floor(place).astype(int), 0, max(level.shape[1] - 2, 0))
+    share = np.clip(place - left, 0.0, min(level.shape[1] - 1.0, 1.0))
+    right = np.minimum(left + 1, level.shape[1] - 1)
+
+    def across(cells: Floats) -> Pixels:
+        """A row of cells, carried on straight to every column."""
+        return np.asarray(cells[left] + share * (cells[right] - cells[left]), dtype=np.float32)
+
     step = mesh.cell
-    for top in range(0, pixels.shape[0], step):
+
+    def peaks_of(top: int) -> tuple[Integers, Integers, Floats]:
         cell_row = min(top // step, len(level) - 1)
-        sky = np.interp(columns, centres, level[cell_row]).astype(np.float32)
-        spread = np.interp(columns, centres, noise[cell_row]).astype(np.float32)
+        sky, spread = across(level[cell_row]), across(noise[cell_row])
         strip, gain = _strip(view, top, step)
         spread *= np.float32(gain)
         above = np.flatnonzero(strip[1:-1] > sky + np.float32(sigma) * spread)
-        found.append(_maxima(strip, top, above, sky, spread))
+        return _maxima(strip, top, above, sky, spread)
+
+    found = shared(peaks_of, range(0, pixels.shape[0], step))
     row, column, height = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(-height, kind="stable")
     order = order[_fair_share(row[order] // step, column[order] // step, most)][:most]
@@ -123,19 +132,15 @@ def _maxima(strip: Pixels, top: int, above: Integers, sky: Pixels, spread: Pixel
 
     `strip` has one row more above and below than the flat indices `above` count.
     """
-    width = strip.shape[1]
-    row, column = above // width + 1, above % width
-    inner = (column > 0) & (column < width - 1)
-    row, column = row[inner], column[inner]
-    value = strip[row, column]
-    highest = np.ones(row.size, dtype=bool)
-    for dj in (-1, 0, 1):
-        for di in (-1, 0, 1):
-            if (dj, di) == (0, 0):
-                continue
-            neighbour = strip[row + dj, column + di]
-            highest &= (value > neighbour) if (dj, di) > (0, 0) else (value >= neighbour)
-    row, column, value = row[highest], column[highest], value[highest]
+    width, flat = strip.shape[1], strip.reshape(-1)
+    place = above + width
+    place = place[(place % width > 0) & (place % width < width - 1)]
+    value = flat[place]
+    for step in (1, -1, width, -width, width + 1, width - 1, -width + 1, -width - 1):
+        neighbour = flat[place + step]
+        highest = value > neighbour if step > 0 else value >= neighbour
+        place, value = place[highest], value[highest]
+    row, column = place // width, place % width
     return row - 1 + top, column, ((value - sky[column]) / spread[column]).astype(np.float64)
 
 
@@ -150,22 +155,26 @@ def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, In
 
 
 def _windowed(
-    stamp: Pixels, x: Floats, y: Floats, sigma_px: Floats
+    stamp: Floats, x: Floats, y: Floats, sigma_px: Floats
 ) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats]]:
     """Gaussian-weighted flux, centroid shift and second moments of background-free stamps."""
-    side = stamp.shape[1]
-    grid = np.arange(side)
-    dx = grid[None, None, :] - x[:, None, None]
-    dy = grid[None, :, None] - y[:, None, None]
-    weight = np.exp(-0.5 * (dx**2 + dy**2) / sigma_px[:, None, None] ** 2) * stamp
-    total = weight.sum(axis=(1, 2))
+    # the window is a product of one along x and one along y: all moments are two matrix products
+    powers = [_window_powers(stamp.shape[1], centre, sigma_px) for centre in (x, y)]
+    sums = np.swapaxes(powers[1], 1, 2) @ stamp @ powers[0]
+    total = sums[:, 0, 0]
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x = (weight * dx).sum(axis=(1, 2)) / total
-        mean_y = (weight * dy).sum(axis=(1, 2)) / total
-        xx = (weight * dx**2).sum(axis=(1, 2)) / total - mean_x**2
-        yy = (weight * dy**2).sum(axis=(1, 2)) / total - mean_y**2
-        xy = (weight * dx * dy).sum(axis=(1, 2)) / total - mean_x * mean_y
+        mean_x, mean_y = sums[:, 0, 1] / total, sums[:, 1, 0] / total
+        xx = sums[:, 0, 2] / total - mean_x**2
+        yy = sums[:, 2, 0] / total - mean_y**2
+        xy = sums[:, 1, 1] / total - mean_x * mean_y
     return total, mean_x, mean_y, (xx, yy, xy)
+
+
+def _window_powers(side: int, centre: Floats, sigma_px: Floats) -> Floats:
+    """(n, side, 3) a Gaussian window along one axis, times 1, d and d^2, d being the distance from the centre."""
+    d = np.arange(side) - centre[:, None]
+    window = np.exp(-0.5 * (d / sigma_px[:, None]) ** 2)
+    return np.stack((window, window * d, window * d**2), axis=2)
 
 
 def centroids(
@@ -181,7 +190,7 @@ def centroids(
     """
     half = int(np.ceil(3.5 * sigma_px)) + 1
     raw, left, top = cutouts(pixels, x, y, half)
-    stamp = raw - mesh.at(x, y).astype(np.float32)[:, None, None]
+    stamp = (raw - mesh.at(x, y).astype(np.float32)[:, None, None]).astype(np.float64)
     cx, cy = x - left, y - top
     width = np.full(x.size, sigma_px)
     for _ in range(rounds):
@@ -254,8 +263,8 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
     y = np.asarray((row + 0.5) * view.bin - 0.5, dtype=np.float64)
     if x.size == 0:
         return _no_stars()
-    keep = ~is_hot(plane, mesh, x, y) & ~on_trail(plane, mesh, x, y)
-    x, y = x[keep][: 2 * most], y[keep][: 2 * most]
+    keep = ~is_hot(plane, mesh, x, y)
+    x, y = _off_trails(plane, mesh, (x[keep], y[keep]), 2 * most)
     if x.size == 0:
         return _no_stars()
     sigma_px = _typical_sigma(plane, mesh, x[:60], y[:60])
@@ -267,6 +276,17 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
     stars = stars.take(~_streaks(stars.ellipticity))
     stars = stars.take(np.argsort(-stars.flux, kind="stable"))
     return stars.take(_unique(stars, 1.5 * sigma_px * FWHM_PER_SIGMA / 2)[:most])
+
+
+def _off_trails(plane: Pixels, mesh: Mesh, places: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats]:
+    """The first `most` of the places that lie on no trail."""
+    kept = np.empty((2, 0))
+    for begin in range(0, places[0].size, most):
+        some = np.stack([axis[begin : begin + most] for axis in places])
+        kept = np.append(kept, some[:, ~on_trail(plane, mesh, some[0], some[1])], axis=1)
+        if kept.shape[1] >= most:
+            break
+    return kept[0, :most], kept[1, :most]
 
 
 def _streaks(ellipticity: Floats) -> NDArray[np.bool_]:

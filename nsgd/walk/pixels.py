@@ -24,6 +24,7 @@ from nsgd.measure.calibrate import Masters, calibrated
 from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, SubFacts
 from nsgd.session.series import series_key
 from nsgd.settings import Calibration, Settings
+from nsgd.threads import aside
 
 NEW_SERIES = 0
 STRANGER = -1
@@ -110,7 +111,8 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
     base = Outcome(str(path), frame.header, frame.content_id, frame.channels)
     if known(frame.content_id):
         return replace(base, known=True)
-    _keep_preview(frame, orders.previews)
+    seen = frame
+    kept = aside(lambda: _keep_preview(seen, orders.previews))
     candidates = offer(series_key(frame.header))
     base = replace(base, offered=offered(candidates))
     try:
@@ -120,6 +122,8 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
         result = replace(
             base, failure=failure_of(problem), series_id=candidates[0].series_id if candidates else NEW_SERIES
         )
+    finally:
+        kept()
     return replace(result, measure_s=time.perf_counter() - began)
 
 

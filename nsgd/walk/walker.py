@@ -33,6 +33,7 @@ from nsgd.session.judge import Columns, Verdicts, judge
 from nsgd.session.series import series_key, session_of, stream_key
 from nsgd.session.store import Store, SubCommit
 from nsgd.settings import Settings
+from nsgd.threads import allow
 from nsgd.walk import fit
 from nsgd.walk.pixels import STRANGER, Candidate, Orders, Outcome, failure_of, measure_file, offered
 
@@ -89,6 +90,7 @@ class Walker:
         self._strangers: dict[str, Stranger] = {}
         self._again: dict[str, Path] = {}
         self._previews = 0
+        allow(settings.measure.workers)
         for row in store.series():
             self._series[row.series_id] = self._remember(row)
 
