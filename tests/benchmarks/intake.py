@@ -1,14 +1,14 @@
 """Long runs of the intake: every way a file can come, with every way events can fail.
 
-    python tests/benchmarks/intake.py zoo [--files 2000]     15 kinds of writers into a local folder
-    python tests/benchmarks/intake.py share [--files 400]    the same behind a FUSE folder, without events
-    python tests/benchmarks/intake.py smb [--files 60]       uploads through a real loopback smbd
-    python tests/benchmarks/intake.py burst                  12,000 files while the watcher is stopped
-    python tests/benchmarks/intake.py start                  10,000 files that lie there at the start
-    python tests/benchmarks/intake.py remount                20 unmount and remount cycles of a tmpfs (root)
-    python tests/benchmarks/intake.py limits                 three inotify watches for the whole system (root)
-    python tests/benchmarks/intake.py hang                   a share whose listing never comes back
-    python tests/benchmarks/intake.py all
+    python -m tests.benchmarks.intake zoo [--files 2000]     15 kinds of writers into a local folder
+    python -m tests.benchmarks.intake share [--files 400]    the same behind a FUSE folder, without events
+    python -m tests.benchmarks.intake smb [--files 60]       uploads through a real loopback smbd
+    python -m tests.benchmarks.intake burst                  12,000 files while the watcher is stopped
+    python -m tests.benchmarks.intake start                  10,000 files that lie there at the start
+    python -m tests.benchmarks.intake remount                20 unmount and remount cycles of a tmpfs (root)
+    python -m tests.benchmarks.intake limits                 three inotify watches for the whole system (root)
+    python -m tests.benchmarks.intake hang                   a share whose listing never comes back
+    python -m tests.benchmarks.intake all
 
 Each line states what must hold and what was measured; the exit code is 1 where it does not hold. Needs
 Debian's fuse3, samba, smbclient, rsync; what is missing is skipped with a word.
@@ -34,7 +34,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from intake_writers import WRITERS, Written, pixels_of, whole
 
 from nsgd.daemon.watch import Watcher
 from nsgd.errors import FileProblem, NsgdError
@@ -44,6 +43,9 @@ from nsgd.session.store import Reader as StoreReader
 from nsgd.settings import Watch
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from intake_writers import WRITERS, Written, pixels_of, whole  # noqa: E402
+
 failures = 0
 
 
@@ -480,7 +482,8 @@ def hang() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["zoo", "share", "smb", "burst", "start", "remount", "limits", "hang", "all"])
+    choices = ["zoo", "share", "smb", "burst", "start", "remount", "limits", "hang", "all"]
+    parser.add_argument("what", nargs="?", default="all", choices=choices)
     parser.add_argument("--files", type=int, default=0)
     arguments = parser.parse_args()
     runs: dict[str, Callable[[], None]] = {

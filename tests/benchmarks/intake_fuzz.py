@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of each reader, with the hostile corpus as its seeds.
 
     pip install atheris        (Python 3.11 to 3.13)
-    python tests/benchmarks/intake_fuzz.py header|fits|gz|fz|xisf|exif|tiff|raw [--seconds 600]
+    python -m tests.benchmarks.intake_fuzz header|fits|gz|fz|xisf|exif|tiff|raw [--seconds 600]
 
 A finding is any exception that is not the reader's own, more than 5 seconds for one input, or more than
 a gigabyte of memory. The readers that hand the work to a foreign library (fz, tiff, raw) run in the worker
