@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +176,7 @@ def flux(folder: Path) -> None:
         ("a tenth of the noise", 100.0, False),
         ("a tenth of the noise, interpolated", 100.0, True),
     ):
-        errors, pulls = [], []
+        errors, pulls, kept = [], [], []
         for seed in (1, 2, 3):
             camera = Camera(egain_e_per_adu=0.8 * times, read_noise_e=3.5 * np.sqrt(times))
             truths = [replace(truth, exposure_s=60.0 * times) for truth in planted(10, camera, seed)]
@@ -185,13 +186,16 @@ def flux(folder: Path) -> None:
                     error = float(row["scale"]) / truth.scale_against(night.reference) - 1.0
                     errors.append(error)
                     pulls.append(error * float(row["scale"]) / float(row["scale_err"]))
+                    kept.append(row["status"] == "ok")
         print(
-            f"flux    {name}: mean {100 * np.mean(errors):+.3f} %, rms {100 * rms_of(errors):.3f} %, worst "
-            f"{100 * np.abs(errors).max():.3f} % of {len(errors)}; {rms_of(pulls):.2f} times the error stated"
+            f"flux    {name}: {sum(kept)} accepted frames mean {100 * np.mean(np.compress(kept, errors)):+.3f} %, "
+            f"rms {100 * rms_of(np.compress(kept, errors)):.3f} %; all {len(errors)} rms {100 * rms_of(errors):.3f} %, "
+            f"median {100 * np.median(np.abs(errors)):.3f} %, worst {100 * np.abs(errors).max():.3f} %; "
+            f"{rms_of(np.compress(kept, pulls)):.2f} (all {rms_of(pulls):.2f}) times the error stated"
         )
 
 
-def rms_of(values: list[float]) -> float:
+def rms_of(values: Sequence[float] | np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
