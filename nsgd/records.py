@@ -97,6 +97,8 @@ class Plane:
     origin_x_px: float = 0.0
     origin_y_px: float = 0.0
     step_px: int = 1
+    sites: int = 1
+    """Sensor pixels that one pixel of the plane is the mean of."""
 
 
 @dataclass(frozen=True, slots=True)

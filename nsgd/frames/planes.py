@@ -168,7 +168,7 @@ def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
     shared(split, range(0, height_px, SPLIT_ROWS))
     return (
         Plane("R", red, at_red % 2, at_red // 2, 2),
-        Plane("G", green, 0.5, 0.5, 2),
+        Plane("G", green, 0.5, 0.5, 2, sites=2),
         Plane("B", blue, at_blue % 2, at_blue // 2, 2),
     )
 

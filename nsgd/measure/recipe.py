@@ -216,6 +216,7 @@ class PlanePart:
     common_err: float
     mesh: sky.Mesh
     noise_adu: float
+    """Of one sensor pixel, also where the plane is the mean of two."""
     sky_adu: float
     profile: growth.Profile
 
@@ -255,7 +256,8 @@ def _measure_plane(
     bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
     share_err = _common_err(found.common_err, flux0, found.flux_err**2 + np.abs(flux0) / egain, flags)
     return PlanePart(
-        np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err, mesh, noise,
+        np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err, mesh,
+        noise * np.sqrt(plane.sites),
         float(np.nanmedian(mesh.level)), curve.fit.profile,
     )  # fmt: skip
 

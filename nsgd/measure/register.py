@@ -27,6 +27,11 @@ START_TOLERANCE_PX = 5.0
 WIDE_ROUNDS = 12
 MOST_CHANCE_LOG10 = -4.0
 """Largest accepted log10 probability that any of the tried transforms matched this well by chance."""
+PLAIN = 0.5
+"""A guess by which this part of the stars match needs no rival."""
+BEYOND_CHANCE = 0.6
+"""Where this part of the stars match, no crowding of them explains it."""
+BESIDE_TOLERANCES = 5.0
 
 Integers = NDArray[np.intp]
 
@@ -93,8 +98,8 @@ def register(
             best = _better(best, match)
             continue
         best = _better(best, match)
-        if match.false_match_log10 < MOST_CHANCE_LOG10 and len(match.sub_index) >= 0.3 * min(
-            len(sub), len(catalogue), 60
+        if match.false_match_log10 < MOST_CHANCE_LOG10 and len(match.sub_index) >= PLAIN * min(
+            len(sub), len(catalogue)
         ):
             return match
     if best is not None and len(best.sub_index) >= min_matched and best.false_match_log10 < MOST_CHANCE_LOG10:
@@ -372,9 +377,23 @@ def _chance_log10(
     x, y = transform.apply(catalogue.x, catalogue.y)
     inside = int(((x >= 0) & (x < size_px[0]) & (y >= 0) & (y < size_px[1])).sum())
     expected = inside * len(sub) * np.pi * tolerance_px**2 / (size_px[0] * size_px[1])
+    if matched < BEYOND_CHANCE * min(inside, len(sub)):
+        expected = max(expected, _matches_beside(catalogue, sub, transform, tolerance_px))
     # three stars are spent on the transform itself
     spare = max(matched - 3, 1)
     probability = float(gammainc(spare, max(expected, 1e-12)))
     if probability > 1e-290:
         return float(np.log10(probability))
     return float((spare * np.log(expected) - expected - spare * np.log(spare) + spare) / np.log(10.0))
+
+
+def _matches_beside(catalogue: Points, sub: Points, transform: Transform, tolerance_px: float) -> float:
+    """Most matches where the lists are laid on each other wrongly, by some tolerances to all sides.
+
+    Stars that crowd (a cluster, the Milky Way) match by chance far more often than evenly spread ones.
+    """
+    step = BESIDE_TOLERANCES * tolerance_px
+    tree = cKDTree(np.column_stack((sub.x, sub.y)))
+    moved = [replace(transform, tx=transform.tx + dx, ty=transform.ty + dy)
+             for dx, dy in ((step, 0.0), (-step, 0.0), (0.0, step), (0.0, -step))]  # fmt: skip
+    return float(max(len(mutual_pairs(catalogue, sub, one, tolerance_px, tree)[0]) for one in moved))

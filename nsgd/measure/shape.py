@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.measure.sky import Mesh, bilinear, fill_gaps
 from nsgd.measure.stars import FWHM_PER_SIGMA, StarList, cutouts
 from nsgd.records import NAN, Floats, Pixels
 
 SHAPE_STARS = 80
+MOST_ASTRAY = 0.15
+"""Stars whose width strays by more than this (or by three times the stars' scatter) from the median are blends."""
 PIXEL_VARIANCE = 1.0 / 12.0
 """A square pixel adds this to each axis of what the optics and the air made, px^2."""
 PIXEL_FWHM2 = FWHM_PER_SIGMA**2 * PIXEL_VARIANCE
@@ -71,10 +74,17 @@ def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: f
     return Shape(float(np.sqrt(max(seen**2 - PIXEL_FWHM2, 0.09 * seen**2))), seen, ellipticity, angle)
 
 
-def _sound(moments: Moments, half: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _sound(moments: Moments, half: int) -> NDArray[np.bool_]:
+    """Stars whose window found one star, as wide as the others: a blend's light would set the profile."""
     xx, yy, xy = moments
-    with np.errstate(invalid="ignore"):
-        return np.isfinite(xx + yy + xy) & (xx * yy - xy**2 > 1e-3) & (np.maximum(xx, yy) < (0.5 * half) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        single = np.isfinite(xx + yy + xy) & (xx * yy - xy**2 > 1e-3) & (np.maximum(xx, yy) < (0.5 * half) ** 2)
+        width = 0.25 * np.log(xx * yy - xy**2)
+    if single.sum() < 8:
+        return np.asarray(single)
+    astray = np.abs(width - np.median(width[single]))
+    limit = max(MOST_ASTRAY, 3.0 * 1.4826 * float(np.median(astray[single])))
+    return np.asarray(single & (astray <= limit))
 
 
 def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tuple[Floats, Floats, Moments]:

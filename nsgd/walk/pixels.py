@@ -36,6 +36,8 @@ SPARSE = 150
 LEAST_NEW_GROUND = 0.4
 SAME_FIELD = 0.3
 """Telescope positions farther apart than this part of the field are different panels."""
+LEAST_FIELD_DEG = 0.17
+"""Headers round positions: a field is taken for no smaller than this when positions are compared."""
 STRANGER_STARS = 20
 
 
@@ -210,7 +212,12 @@ def _outgrown(catalogue: Catalogue, facts: SubFacts) -> bool:
 
 
 def _stranger(frame: Frame, seen: recipe.Survey, near: list[Candidate], settings: Settings) -> Catalogue | None:
-    """The catalogue of a sub that shows many stars of the right size and matches nothing: perhaps a new field."""
+    """The catalogue of a sub that shows many stars of the right size and matches nothing: perhaps a new field.
+
+    Where the header says that the telescope points at a series that exists, it is no new field but a lost one.
+    """
+    if any(offset_of_field(frame.header, candidate) is not None for candidate in near):
+        return None
     enough = len(seen.stars) >= STRANGER_STARS
     star_like = seen.shape.fwhm_px * seen.plane.step_px > 0.6 * near[0].catalogue.fwhm_px
     if not (enough and star_like):
@@ -229,15 +236,21 @@ def _is_moved_sky(facts: SubFacts, catalogue: Catalogue) -> bool:
 
 def same_field(header: HeaderFacts, candidate: Candidate) -> bool:
     """False where the telescope pointed clearly elsewhere; True where that is not known."""
+    offset = offset_of_field(header, candidate)
+    return offset is None or offset < SAME_FIELD
+
+
+def offset_of_field(header: HeaderFacts, candidate: Candidate) -> float | None:
+    """How far the telescope pointed from a series' field, in short sides of the frame; None where that is not known."""
     here, there = (header.ra_deg, header.dec_deg), (candidate.ra_deg, candidate.dec_deg)
     if not header.pixel_size_um or not header.focal_length_mm or None in here or None in there:
-        return True
+        return None
     field_deg = np.degrees(
         1e-3 * header.pixel_size_um * min(header.width_px, header.height_px) / header.focal_length_mm
     )
     ra, dec, ra0, dec0 = np.radians(np.array([*here, *there], dtype=np.float64))
     across = (ra - ra0 + np.pi) % (2 * np.pi) - np.pi
-    return bool(np.degrees(np.hypot(across * np.cos(dec0), dec - dec0)) < max(SAME_FIELD * field_deg, 0.05))
+    return float(np.degrees(np.hypot(across * np.cos(dec0), dec - dec0)) / max(field_deg, LEAST_FIELD_DEG))
 
 
 def _calibrated(frame: Frame, wanted: Calibration) -> tuple[Frame, str]:

@@ -274,7 +274,7 @@ def test_each_colour_has_its_own_scale_noise_and_weight() -> None:
     assert series.catalogue.channels == ("R", "G", "B")
     relation, facts = series.relations[2], series.facts[2]
     for k, channel in enumerate("RGB"):
-        truth = truths[2].noise_adu(channel) / (np.sqrt(2.0) if channel == "G" else 1.0)
+        truth = truths[2].noise_adu(channel)
         assert facts.noise_adu[k] == pytest.approx(truth, rel=0.02)
         assert abs(relation.scale[k] - series.true_scale(2)) < 4.5 * relation.scale_err[k]
     assert len({round(value, 6) for value in relation.scale}) == 3
@@ -363,3 +363,17 @@ def test_measuring_twice_gives_the_same_bits(second: Frame, catalogue: Catalogue
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert one.transform == two.transform
     assert one.noise_adu == two.noise_adu
+
+
+def test_blends_do_not_widen_the_stars(second: Frame, catalogue: Catalogue) -> None:
+    """A few bright stars with a companion as bright beside them; the others tell how wide stars are."""
+    plain = facts_of(second, catalogue)
+    pixels = second.planes[0].pixels
+    shifted = np.roll(pixels, (0, 5), axis=(0, 1)) - np.float32(np.median(pixels))
+    doubled = pixels.copy()
+    order = np.argsort(-catalogue.flux[:, 0])[10:18]
+    for x, y in zip(*plain.transform.apply(catalogue.x[order], catalogue.y[order]), strict=True):
+        box = (slice(max(int(y) - 12, 0), int(y) + 13), slice(max(int(x) - 12, 0), int(x) + 18))
+        doubled[box] += shifted[box]
+    blended = facts_of(with_pixels(second, doubled), catalogue)
+    assert blended.fwhm_px == pytest.approx(plain.fwhm_px, rel=0.02)

@@ -182,3 +182,27 @@ def test_one_wrong_pair_does_not_bend_the_fit() -> None:
     every = np.arange(len(points))
     fitted = fit_transform(points, Points(x, y), (every, every), "affine")
     assert worst_px(fitted, truth) < 1e-6
+
+
+def cluster(rng: np.random.Generator, stars: int = 300) -> Points:
+    """A crowded cluster amid a plain field: wherever two of them are laid on each other, many stars match."""
+    crowd = stars * 6 // 10
+    x = np.concatenate((rng.normal(450.0, 60.0, crowd), rng.uniform(0.0, SIZE[0], stars - crowd)))
+    y = np.concatenate((rng.normal(300.0, 60.0, crowd), rng.uniform(0.0, SIZE[1], stars - crowd)))
+    order = rng.permutation(stars)
+    return Points(x[order], y[order])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crowd_of_stars_is_no_match_by_itself(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    with pytest.raises(MeasureFailure, match="matched"):
+        register(cluster(rng), cluster(rng), SIZE)
+
+
+@pytest.mark.parametrize("angle_deg", [0.6, 3.5, 6.5, 9.5, -12.5, 175.0])
+def test_a_turned_cluster_is_not_taken_for_a_shifted_one(angle_deg: float) -> None:
+    rng = np.random.default_rng(17)
+    whole, truth = cluster(rng), moved(angle_deg, 7.0, -4.0)
+    found = register(whole, seen(whole, truth, rng), SIZE).transform
+    assert worst_px(found, truth) < 0.3

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from small_nights import CAMERA, LATER_UTC_S, SETTINGS, START_UTC_S, by_name, field_of, sub_at, take, write
 
 from nsgd.errors import BadRequest, UnreadableFrame
@@ -291,9 +292,11 @@ def test_a_night_that_begins_in_cloud_is_measured_once_stars_show(store: Store, 
 
 
 def test_a_new_field_in_the_same_folder_is_its_own_series_with_its_first_sub(store: Store, tmp_path: Path) -> None:
-    """The camera moved on to another panel and the header does not tell."""
+    """The camera moved on to another panel and the headers know of no telescope."""
     there = write(tmp_path / "a", FIELD, [sub_at(k) for k in range(4)])
     here = write(tmp_path / "b", field_of(77), [sub_at(k) for k in range(4, 8)], first=4)
+    for path in (*there, *here):
+        without_pointing(path)
     walker = Walker(store, SETTINGS, None)
     take(store, walker, [*there, *here])
     assert walker.again() == [(here[0], here[0].parent)]
@@ -304,6 +307,24 @@ def test_a_new_field_in_the_same_folder_is_its_own_series_with_its_first_sub(sto
     assert all(row.failure is None for row in rows.values())
     assert store.series()[0].key != store.series()[1].key
     assert len(rows) == 8
+
+
+def without_pointing(path: Path) -> None:
+    with fits.open(path, mode="update") as file:
+        for key in ("RA", "DEC", "OBJCTRA", "OBJCTDEC"):
+            file[0].header.remove(key, ignore_missing=True)
+
+
+def test_a_field_that_is_lost_while_the_header_points_at_it_founds_no_series(store: Store, tmp_path: Path) -> None:
+    """The mount has jumped to other stars, which stand still there; the header repeats where it should point."""
+    there = write(tmp_path / "a", FIELD, [sub_at(k) for k in range(4)])
+    lost = write(tmp_path / "b", field_of(77), [sub_at(k) for k in range(4, 8)], first=4)
+    walker = Walker(store, SETTINGS, None)
+    take(store, walker, [*there, *lost])
+    rows = by_name(store.subs())
+    assert len(store.series()) == 1
+    assert [rows[path.name].failure.kind for path in lost] == ["no_match"] * 4  # type: ignore[union-attr]
+    assert walker.again() == []
 
 
 @pytest.mark.parametrize("change", ["object", "filter"])
