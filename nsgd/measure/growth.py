@@ -11,9 +11,13 @@ times (Cramer-Rao), and whatever is wrong with the anchor's curve cancels in rat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
+from scipy.special import ndtr
 
 from nsgd.records import Floats
 
@@ -23,14 +27,19 @@ HARD_FWHM = np.array([1.0, 1.4, 2.0, 2.8, 4.0])
 """Radii of the sharp apertures in units of the FWHM."""
 SOFT = len(SOFT_FWHM)
 APERTURES = SOFT + len(HARD_FWHM)
-BETAS = np.geomspace(1.5, 15.0, 60)
+BETAS = np.geomspace(1.5, 15.0, 25)
+FINE = 30
+"""Values of beta about the likeliest one that are tried besides, over three steps of `BETAS`: bright stars tell
+beta to one per cent."""
 USUAL_BETA, USUAL_SPREAD = 3.3, 0.45
 """Centre and width (in ln beta) of what telescopes and air make."""
-CHANGE_ODDS = 0.03
-"""Prior probability that beta is not the anchor's."""
-DEVIATIONS = np.array([0.0002, 0.002, 0.012, 0.064])
-"""Sizes of the deviation from the expected profile that are tried, relative to each share."""
-DEVIATION_ODDS = np.array([0.75, 0.15, 0.06, 0.04])
+SAME_ODDS, CHANGE_ODDS, NEAR_SPREAD = 0.6, 0.03, 0.05
+"""Prior probabilities that beta is the anchor's and that it is any, and how far (in ln beta) it else strays from
+the anchor's: air and anchor both vary a little, and a belief without a middle ground would flip from sub to sub."""
+DEVIATIONS = np.array([0.0002, 0.002, 0.012, 0.064, 0.5])
+"""Sizes of the deviation from the expected profile that are tried, relative to each share; with the last one, for
+rings of defocused stars and long trails, the sums alone make the curve."""
+DEVIATION_ODDS = np.array([0.75, 0.15, 0.06, 0.03, 0.01])
 EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5])
 """Relative scatter of the sums within sharp apertures by the star's place in its pixel, at a FWHM of 3.2 px."""
 MOST_MISFIT = 2.2
@@ -41,6 +50,8 @@ _EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)
     :, :-1
 ]
 """What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
+LEAK_REACH, LEAK_STEP = 8.0, 0.1
+"""How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
 LOOSE = np.array([1.0, 0.25])
 """Prior variances of the common factor and of ln FWHM: next to nothing is known of them beforehand."""
 PIXEL_VARIANCE = 1.0 / 12.0
@@ -140,6 +151,34 @@ def overlaps(aperture_fwhm_px: float, fwhm_px: float, beta: float) -> tuple[Floa
     return (views * area) @ views.T, (views * light) @ views.T
 
 
+@cache
+def neighbour_shares(beta: float) -> Floats:
+    """(8, distances) share of a star's light in each soft aperture and ring about a place `LEAK_STEP` FWHM apart.
+
+    Apertures and stars have the same FWHM; a Moffat on a grid is convolved with each aperture.
+    """
+    place = np.arange(-2.0 * LEAK_REACH, 2.0 * LEAK_REACH + 0.5 * LEAK_STEP, LEAK_STEP)
+    radius2 = place[None, :] ** 2 + place[:, None] ** 2
+    alpha2 = float(_scale2(np.array(1.0), np.array(beta)))
+    light = LEAK_STEP**2 * (beta - 1.0) / (np.pi * alpha2) * (1.0 + radius2 / alpha2) ** -beta
+    edges = np.concatenate(([0.0], HARD_FWHM))
+    views = [np.exp(-0.5 * radius2 / sigma**2) for sigma in SOFT_FWHM]
+    views += [((radius2 >= a**2) & (radius2 < b**2)).astype(np.float64) for a, b in pairwise(edges)]
+    about = fft.rfft2(np.fft.ifftshift(np.stack(views), axes=(1, 2)))
+    seen = fft.irfft2(fft.rfft2(light) * about, light.shape)
+    middle = place.size // 2
+    return np.asarray(seen[:, middle, middle : middle + round(LEAK_REACH / LEAK_STEP) + 1])
+
+
+def leaks(distance_fwhm: Floats, beta: float) -> Floats:
+    """(n, 8) share of a star's light that stars at these distances see in each soft aperture and ring."""
+    table = neighbour_shares(round(2.0 * min(max(beta, 2.0), 6.0)) / 2.0)
+    place = distance_fwhm / LEAK_STEP
+    low = np.minimum(place.astype(np.intp), table.shape[1] - 2)
+    part = (place - low)[:, None]
+    return np.asarray((1.0 - part) * table[:, low].T + part * table[:, low + 1].T)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bright:
     """Sums of the bright stars that show the curve, and what their noise is made of."""
@@ -222,7 +261,11 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
 
 
 def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
-    """Squared relative scatter of the sums within all but the last hard aperture that noise does not explain."""
+    """Squared relative scatter of the sums within all but the last hard aperture that noise does not explain.
+
+    Some twenty stars tell a scatter badly: what their noise may feign (two standard errors of the median of
+    a chi-squared) is no scatter, else every sub would lose half of what its outer rings know.
+    """
     bright = np.argsort(-flux, kind="stable")[: max(8, flux.size // 3)]
     if bright.size < 8:
         return np.zeros(APERTURES - SOFT - 1)
@@ -230,21 +273,24 @@ def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
     ones = np.tri(APERTURES - SOFT)
     within = ones @ noise[bright][:, SOFT:, SOFT:] @ ones.T
     expected = np.diagonal(within, axis1=1, axis2=2)[:, :-1] / flux[bright, None] ** 2
-    return np.asarray(np.maximum(np.median(seen**2 - 0.455 * expected, axis=0) / 0.455, 0.0))
+    chance = 0.455 + 2.0 * 1.06 / np.sqrt(bright.size)
+    return np.asarray(np.maximum(np.median(seen**2 - chance * expected, axis=0) / 0.455, 0.0))
 
 
 def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profile | None) -> Fit:
     """Posterior mean of the curve over beta and over the size of the deviations; the width is fitted."""
     expected = np.zeros(APERTURES) if anchor is None else anchor.deviation
-    betas, prior = _prior(anchor)
-    typical = shares(aperture_fwhm_px, np.array(fwhm_px), np.array(3.0))
-    parts = [
-        _conditional(mean.share, mean.covariance, (size * typical) ** 2, (aperture_fwhm_px, fwhm_px), (betas, expected))
-        for size in DEVIATIONS
-    ]
-    log_weight = np.stack([part.log_like for part in parts]) + prior + np.log(DEVIATION_ODDS)[:, None]
-    weight = np.exp(log_weight - log_weight.max())
-    weight = (weight / weight.sum()).ravel()
+    widths = (aperture_fwhm_px, fwhm_px)
+    rough = _weights(_parts(mean, widths, (BETAS, expected)), _prior(BETAS, None))
+    peak = np.log(BETAS[int(np.argmax(rough.sum(axis=0)))])
+    step = np.log(BETAS[1] / BETAS[0])
+    fine = np.exp(peak + 1.5 * step * np.linspace(-1.0, 1.0, FINE))
+    betas = np.sort(np.concatenate((BETAS[np.abs(np.log(BETAS) - peak) > 1.6 * step], fine)))
+    prior = _prior(betas, anchor)
+    if anchor is not None:
+        betas = np.append(betas, anchor.beta)
+    parts = _parts(mean, widths, (betas, expected))
+    weight = _weights(parts, prior).ravel()
     share = np.concatenate([part.share for part in parts])
     variance = np.concatenate([part.variance for part in parts])
     stretch = np.concatenate([part.stretch for part in parts])
@@ -298,8 +344,8 @@ def _conditional(
     found = model + left @ (inverse @ spread) / factor[:, None]
     outside = 1.0 - enclosed(hard_radius(aperture_fwhm)[-1], np.exp(log_width), betas)
     total = (found[:, SOFT:].sum(axis=1) + outside)[:, None]
-    share = _cumulated(found) / total
-    stretch = _cumulated(slope) / total / share
+    share = cumulated(found) / total
+    stretch = cumulated(slope) / total / share
     variance = _share_variance(found, jacobian, (covariance, spread), total)
     return _Part(log_like, share, variance, stretch, found / plain - 1.0, log_width)
 
@@ -317,23 +363,43 @@ def _share_variance(found: Floats, jacobian: Floats, noise: tuple[Floats, Floats
     within[:SOFT] = np.eye(APERTURES)[:SOFT]
     within[SOFT:, :SOFT] = 0.0
     rings = (np.arange(APERTURES) >= SOFT) / total
-    change = within / _cumulated(found)[..., None] - rings[:, None, :]
+    change = within / cumulated(found)[..., None] - rings[:, None, :]
     return np.asarray(np.maximum(np.einsum("bkl,blm,bkm->bk", change, posterior, change), 0.0))
 
 
-def _cumulated(parts: Floats) -> Floats:
+def cumulated(parts: Floats) -> Floats:
     """Soft apertures as they are, rings summed up to apertures."""
     return np.concatenate((parts[:, :SOFT], np.cumsum(parts[:, SOFT:], axis=1)), axis=1)
 
 
-def _prior(anchor: Profile | None) -> tuple[Floats, Floats]:
-    """Values of beta and the log of their prior probabilities; the anchor's own beta comes first."""
-    usual = np.exp(-0.5 * (np.log(BETAS / USUAL_BETA) / USUAL_SPREAD) ** 2)
-    usual /= usual.sum()
+def _parts(mean: Mean, widths: tuple[float, float], believed: tuple[Floats, Floats]) -> list[_Part]:
+    """The fit for every size of the deviations."""
+    typical = shares(widths[0], np.array(widths[1]), np.array(3.0))
+    return [_conditional(mean.share, mean.covariance, (size * typical) ** 2, widths, believed) for size in DEVIATIONS]
+
+
+def _weights(parts: list[_Part], prior: Floats) -> Floats:
+    """(sizes, betas) posterior probabilities."""
+    log_weight = np.stack([part.log_like for part in parts]) + np.log(DEVIATION_ODDS)[:, None] + prior
+    weight = np.exp(log_weight - log_weight.max())
+    return np.asarray(weight / weight.sum())
+
+
+def _prior(betas: Floats, anchor: Profile | None) -> Floats:
+    """Log of the prior probabilities of rising betas and, where there is an anchor, of its own beta after them."""
+    place = np.log(betas)
+    usual = _bell(place, np.log(USUAL_BETA), USUAL_SPREAD)
     if anchor is None:
-        return BETAS, np.log(usual + 1e-300)
-    probability = np.concatenate(([1.0 - CHANGE_ODDS], CHANGE_ODDS * usual))
-    return np.concatenate(([anchor.beta], BETAS)), np.log(probability + 1e-300)
+        return np.asarray(np.log(usual + 1e-300))
+    near = _bell(place, np.log(anchor.beta), NEAR_SPREAD)
+    other = CHANGE_ODDS * usual + (1.0 - SAME_ODDS - CHANGE_ODDS) * near
+    return np.log(np.append(other, SAME_ODDS) + 1e-300)
+
+
+def _bell(place: Floats, middle: float, spread: float) -> Floats:
+    """Probability of each cell of a Gaussian: places may lie apart unevenly."""
+    edges = np.concatenate(([-np.inf], 0.5 * (place[1:] + place[:-1]), [np.inf]))
+    return np.asarray(np.diff(ndtr((edges - middle) / spread)))
 
 
 def joint_flux(bright: Bright, mean: Mean, share: Floats, slope: Floats) -> tuple[Floats, Floats, Floats]:
@@ -359,8 +425,8 @@ def joint_flux(bright: Bright, mean: Mean, share: Floats, slope: Floats) -> tupl
 def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:
     """(n, 8) shares of stars that are wider by `swelling` in ln FWHM, over those of the fit."""
     return np.asarray(
-        _cumulated(_ring_swelling(fit, aperture_fwhm_px, swelling))
-        / _cumulated(_ring_swelling(fit, aperture_fwhm_px, np.zeros(1)))
+        cumulated(_ring_swelling(fit, aperture_fwhm_px, swelling))
+        / cumulated(_ring_swelling(fit, aperture_fwhm_px, np.zeros(1)))
     )
 
 
@@ -393,7 +459,7 @@ def best_apertures(flux_adu: Floats, fwhm_px: float, noise_adu: float, egain_e_p
 def noise_terms(fwhm_px: float) -> tuple[Floats, Floats]:
     """(8,) noise pixels of each aperture, and its photon variance over the flux, for total flux."""
     empty, lit = overlaps(fwhm_px, fwhm_px, 3.2)
-    share = _cumulated(shares(fwhm_px, np.array([fwhm_px]), np.array([3.2])))[0]
+    share = cumulated(shares(fwhm_px, np.array([fwhm_px]), np.array([3.2])))[0]
     sums = np.concatenate((np.zeros((APERTURES - SOFT, SOFT)), np.tri(APERTURES - SOFT)), axis=1)
     whole = np.concatenate((np.eye(APERTURES)[:SOFT], sums))
     sky2, light2 = np.diag(whole @ empty @ whole.T), np.diag(whole @ lit @ whole.T)

@@ -24,6 +24,8 @@ from nsgd.records import Floats, Pixels
 MARGIN_FWHM = 2.0
 """Stars nearer to an edge than this are not measured."""
 GROWTH_STARS = 150
+FOREIGN_ERR = 0.1
+"""Relative error of what neighbours are foreseen to shed on a star."""
 FIELD_ROUNDS = 3
 FIELD_PRIOR = 0.2
 """Expected size of the change of ln FWHM across the field."""
@@ -132,29 +134,32 @@ class GrowthStars:
 
 
 def foreign_light(
-    star: tuple[Floats, Floats, Floats], all_stars: tuple[Floats, Floats, Floats], fwhm_px: float
+    star: tuple[Floats, Floats, Floats], all_stars: tuple[Floats, Floats, Floats], outline: Outline, beta: float
 ) -> Floats:
-    """(n, 8) light of neighbours within each soft aperture and ring over the star's own flux.
+    """(n, 8) light of neighbours within each soft aperture and ring, wings included.
+
+    Stars that swell see more of each other, which would pass for a clearer sky. Those closer than 0.7 FWHM are
+    one star.
 
     Parameters
     ----------
     star, all_stars
         x, y and flux (any one unit) of the stars asked about and of all that are known.
     """
-    radius = growth.hard_radius(fwhm_px)
-    sigma = growth.soft_sigma(fwhm_px)
-    tree = cKDTree(np.column_stack(all_stars[:2]))
+    long, short, angle = outline.axes
+    cos, sin = np.cos(angle), np.sin(angle)
+
+    def round_places(x: Floats, y: Floats) -> Floats:
+        """Positions in FWHM, where the stars are round."""
+        return np.column_stack(((x * cos + y * sin) / long, (y * cos - x * sin) / short)) / outline.fwhm_px
+
+    near = cKDTree(round_places(*star[:2])).sparse_distance_matrix(
+        cKDTree(round_places(*all_stars[:2])), growth.LEAK_REACH, output_type="ndarray"
+    )
+    near = near[near["v"] > 0.7]
+    near = near[np.lexsort((near["j"], near["i"]))]
     out = np.zeros((star[0].size, growth.APERTURES))
-    near = tree.query_ball_point(np.column_stack(star[:2]), float(radius[-1] + 1.5 * fwhm_px))
-    for k, others in enumerate(near):
-        index = np.asarray(others, dtype=np.intp)
-        distance = np.hypot(all_stars[0][index] - star[0][k], all_stars[1][index] - star[1][k])
-        index, distance = index[distance > 0.7 * fwhm_px], distance[distance > 0.7 * fwhm_px, None]
-        wide2 = sigma**2 + (0.45 * fwhm_px) ** 2
-        soft = sigma**2 / wide2 * np.exp(-0.5 * distance**2 / wide2)
-        rings = np.diff(1.0 / (1.0 + np.exp((distance - radius) / (0.3 * fwhm_px))), axis=1, prepend=0.0)
-        seen = np.concatenate((soft, rings), axis=1) * all_stars[2][index][:, None]
-        out[k] = seen.sum(axis=0) / max(float(star[2][k]), 1e-9)
+    np.add.at(out, near["i"], growth.leaks(near["v"], beta) * np.maximum(all_stars[2][near["j"]], 0.0)[:, None])
     return out
 
 
@@ -239,7 +244,7 @@ def growth_curve(
     if not chosen.any():
         return None
     bright = growth.Bright(
-        (sums - foreign)[chosen], (0.1 * foreign[chosen]) ** 2, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm
+        (sums - foreign)[chosen], (FOREIGN_ERR * foreign[chosen]) ** 2, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm
     )
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
     mean = growth.mean_shares(bright, start, width, 3.2)
@@ -293,6 +298,8 @@ class Forced:
     sky_adu: Floats
     expected_adu: Floats
     """Total flux in the catalogue."""
+    foreign: Floats
+    """(n, 8) light of neighbours in each soft aperture and ring, in units of the catalogue."""
     bright: NDArray[np.intp]
     """Numbers of the stars that the curve of growth was sought from."""
 
@@ -319,14 +326,17 @@ def total_fluxes(
         Noise of a pixel (ADU), of the sky level under a star (ADU), and electrons per ADU.
     """
     aperture = growth.best_apertures(stars.expected_adu, outline.fwhm_px, noise[0], noise[2])
+    number = np.arange(aperture.size)
     u, v = _field_position(pixels, stars.x, stars.y)
     share = curve.share_at(aperture, u, v)
     area, noise2 = _aperture_areas(outline.fwhm_px)
-    flux = (_chosen_sums(pixels, stars, aperture, outline) - area[aperture] * stars.sky_adu) / share
-    variance = noise[0] ** 2 * noise2[aperture] / share**2 + (noise[1] * area[aperture] / share) ** 2
     used = stars.bright[curve.used]
     joint, joint_var, joint_err = curve.joint_flux(u[used], v[used])
     dimming = max(float(np.median(joint / np.maximum(stars.expected_adu[used], 1e-9))), 0.0)
+    foreign = dimming * growth.cumulated(stars.foreign)[number, aperture]
+    flux = (_chosen_sums(pixels, stars, aperture, outline) - area[aperture] * stars.sky_adu - foreign) / share
+    variance = noise[0] ** 2 * noise2[aperture] / share**2 + (noise[1] * area[aperture] / share) ** 2
+    variance += (FOREIGN_ERR * foreign / share) ** 2
     # a soft or small aperture counts a part of the photons: more noise than that of the whole star
     _, photons = growth.noise_terms(outline.fwhm_px)
     expected = dimming * np.maximum(stars.expected_adu, 0.0) / noise[2]

@@ -29,7 +29,7 @@ from nsgd.records import (
 )
 from nsgd.settings import Measure
 
-RECIPE = 2
+RECIPE = 3
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -251,7 +251,8 @@ def _measure_plane(
     x, y, bright, curve = _centred_growth(
         plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0])
     )
-    forced = photometry.Forced(x, y, mesh.at(x, y), flux0, bright)
+    foreign = photometry.foreign_light((x, y, flux0), (x, y, flux0), outline, curve.fit.profile.beta)
+    forced = photometry.Forced(x, y, mesh.at(x, y), flux0, foreign, bright)
     found = photometry.total_fluxes(plane.pixels, forced, outline, curve, (noise, sky_err, egain))
     bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
     share_err = _common_err(found.common_err, flux0, found.flux_err**2 + np.abs(flux0) / egain, flags)
@@ -317,7 +318,9 @@ def _centred_growth(
         x, y = x + float(np.median(dx)), y + float(np.median(dy))
     x[bright[trusted]], y[bright[trusted]] = cx[trusted], cy[trusted]
     used = bright[trusted] if trusted.sum() >= 3 else bright
-    foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), fwhm)
+    beta = growth.USUAL_BETA if anchor is None else anchor.beta
+    foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), outline, beta)
+    foreign /= np.maximum(flux0[used], 1e-9)[:, None]
     growing = photometry.GrowthStars(x[used], y[used], mesh.at(x[used], y[used]), foreign)
     curve = photometry.growth_curve(plane.pixels, growing, outline, noises, anchor)
     if curve is None:
