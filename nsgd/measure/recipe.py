@@ -22,6 +22,7 @@ from nsgd.records import (
     Flags,
     Floats,
     Frame,
+    Pixels,
     Plane,
     StarFlag,
     SubFacts,
@@ -105,9 +106,22 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     spread = mesh.sigma[np.isfinite(mesh.sigma)]
     if spread.size == 0 or not float(np.median(spread)) > 1e-5 * max(abs(float(np.nanmedian(mesh.level))), 1e-9):
         raise MeasureFailure("blank", "the picture holds no noise: all black, saturated or empty")
-    found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most)
     above_sky = frame.saturation_adu * len(frame.planes) - float(np.nanmedian(mesh.level))
-    return Survey(plane, view, mesh, found, shape_of(plane.pixels, mesh, found, above_sky))
+    found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most, above_sky)
+    return Survey(plane, view, mesh, found, shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found)))
+
+
+def _single_sites(frame: Frame, found: StarList) -> Pixels | None:
+    """Of a Bayer frame's red and blue plane the one with more starlight; None for other frames."""
+    if frame.planes[0].step_px == 1 or not len(found):
+        return None
+    bright = found.take(np.arange(min(len(found), 60)))
+
+    def light(pixels: Pixels) -> float:
+        core, around = (stars.cutouts(pixels, bright.x, bright.y, half)[0] for half in (1, 8))
+        return float(np.median(core.mean(axis=(1, 2)) - np.median(around, axis=(1, 2))))
+
+    return max((frame.planes[0].pixels, frame.planes[-1].pixels), key=light)
 
 
 def measure_sub(
@@ -355,9 +369,9 @@ def catalogue_from(
     blends = _blends(x, y, seen.stars.flux, fwhm)
     rough = _rough(frame, seen, fwhm, blends)
     parts = _plane_parts(frame, replace(rough, mask_x=x, mask_y=y, mask_radius_px=radius), seen, _identity(number))
-    chosen = np.arange(number)[: settings.max_stars]
     flags = np.bitwise_or.reduce([part.flags for part in parts]) | blends
     flux = np.nan_to_num(np.stack([part.flux for part in parts], axis=1)).astype(np.float32)
+    chosen = stars.few_saturated((flags & StarFlag.SATURATED) != 0, settings.max_stars)[: settings.max_stars]
     profile = np.array([(part.profile.beta, *part.profile.deviation) for part in parts])
     fresh = Catalogue(
         1, frame.header.width_px, frame.header.height_px, frame.channels,

@@ -39,7 +39,9 @@ class Shape:
 Moments = tuple[Floats, Floats, Floats]
 
 
-def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: float) -> Shape:
+def shape_of(
+    plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: float, sites: Pixels | None = None
+) -> Shape:
     """Median FWHM, ellipticity and direction of the bright stars; NaN where fewer than three can be measured.
 
     Parameters
@@ -50,6 +52,9 @@ def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: f
         Brightest first.
     saturation_above_sky
         Stars with a higher peak are left out, ADU.
+    sites
+        (h, w) plane of one site of each Bayer cell, where `plane` is the sum of all: the sites of a sum lie apart,
+        which would make round stars oval. Its pixels are half a cell wide.
     """
     noise = bilinear(fill_gaps(mesh.sigma), stars.x, stars.y, mesh.cell * mesh.bin) * mesh.bin
     fine = np.flatnonzero((stars.peak < 0.8 * saturation_above_sky) & (stars.peak > 20.0 * noise))
@@ -60,8 +65,10 @@ def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: f
         return Shape()
     start = float(np.clip(np.median(chosen.fwhm_px) / FWHM_PER_SIGMA, 0.6, 15.0))
     half = int(np.ceil(5.0 * start)) + 2
-    raw, left, top = cutouts(plane, chosen.x, chosen.y, half)
-    stamp = raw - mesh.at(chosen.x, chosen.y).astype(np.float32)[:, None, None]
+    raw, left, top = cutouts(plane if sites is None else sites, chosen.x, chosen.y, half)
+    sky = mesh.at(chosen.x, chosen.y) if sites is None else _border_level(raw)
+    pixel_variance = PIXEL_VARIANCE if sites is None else PIXEL_VARIANCE / 4.0
+    stamp = raw - sky.astype(np.float32)[:, None, None]
     x, y, moments = adaptive_moments(stamp, chosen.x - left, chosen.y - top, start)
     sound = _sound(moments, half)
     if sound.sum() < 3:
@@ -70,8 +77,15 @@ def shape_of(plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: f
     sigma = np.sqrt(np.sqrt(moments[0] * moments[1] - moments[2] ** 2))
     width = _profile_fwhm(stamp[sound], (x[sound], y[sound]), moments)
     seen = width * float(np.median(sigma))
-    ellipticity, angle = _ellipse(moments)
-    return Shape(float(np.sqrt(max(seen**2 - PIXEL_FWHM2, 0.09 * seen**2))), seen, ellipticity, angle)
+    ellipticity, angle = _ellipse(moments, pixel_variance)
+    fwhm = float(np.sqrt(max(seen**2 - FWHM_PER_SIGMA**2 * pixel_variance, 0.09 * seen**2)))
+    return Shape(fwhm, seen if sites is None else float(np.sqrt(fwhm**2 + PIXEL_FWHM2)), ellipticity, angle)
+
+
+def _border_level(stamp: Pixels) -> Floats:
+    """(n,) median of the outermost pixels of stamps, where the star has faded."""
+    border = np.concatenate((stamp[:, 0], stamp[:, -1], stamp[:, 1:-1, 0], stamp[:, 1:-1, -1]), axis=1)
+    return np.asarray(np.median(border, axis=1), dtype=np.float64)
 
 
 def _sound(moments: Moments, half: int) -> NDArray[np.bool_]:
@@ -167,9 +181,9 @@ def _moffat_width(radius: Floats, profile: Floats, weight: Floats) -> float:
     return float(2.0 * np.sqrt(alpha2[0, a, 0] * (2.0 ** (1.0 / beta[b, 0, 0]) - 1.0)))
 
 
-def _ellipse(moments: Moments) -> tuple[float, float]:
+def _ellipse(moments: Moments, pixel_variance: float) -> tuple[float, float]:
     """Median ellipticity of the stars and the direction they share (NaN where they are round or disagree)."""
-    xx, yy, xy = moments[0] - PIXEL_VARIANCE, moments[1] - PIXEL_VARIANCE, moments[2]
+    xx, yy, xy = moments[0] - pixel_variance, moments[1] - pixel_variance, moments[2]
     half_sum, difference = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
     minor = np.maximum(half_sum - difference, 1e-6)
     ellipticity = 1.0 - np.sqrt(minor / (half_sum + difference))

@@ -248,7 +248,18 @@ def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.boo
     return np.asarray((both > 0.4 * peak) & (both > 5.0 * noise))
 
 
-def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> StarList:
+def few_saturated(saturated: NDArray[np.bool_], most: int) -> Integers:
+    """Numbers of the first `most` stars, a third of them saturated at most: those tell place, but neither shape nor flux.
+
+    A long exposure of the Milky Way has more saturated stars than a list holds.
+    """
+    kept = ~saturated | (np.cumsum(saturated) <= most // 3)
+    return np.flatnonzero(kept)
+
+
+def detect(
+    plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int, saturation_above_sky: float = np.inf
+) -> StarList:
     """Stars of a plane, brightest first, at most `most`; hot pixels and cosmic rays left out.
 
     Parameters
@@ -257,6 +268,8 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
         (h, w) full pixels; `view` and `mesh` belong to it.
     sigma
         Height of a local maximum on the view, in units of its noise.
+    saturation_above_sky
+        Stars with a higher peak make up a third of the list at most.
     """
     row, column, _ = find_peaks(view, mesh, sigma, 8 * most)
     x = np.asarray((column + 0.5) * view.bin - 0.5, dtype=np.float64)
@@ -264,18 +277,24 @@ def detect(plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int) -> St
     if x.size == 0:
         return _no_stars()
     keep = ~is_hot(plane, mesh, x, y)
-    x, y = _off_trails(plane, mesh, (x[keep], y[keep]), 2 * most)
+    x, y = x[keep], y[keep]
+    saturated = cutouts(plane, x, y, 1)[0].max(axis=(1, 2)) - mesh.at(x, y) > 0.8 * saturation_above_sky
+    few = few_saturated(saturated, 2 * most)
+    x, y = _off_trails(plane, mesh, (x[few], y[few]), 2 * most)
     if x.size == 0:
         return _no_stars()
-    sigma_px = _typical_sigma(plane, mesh, x[:60], y[:60])
-    cx, cy, total, moments = centroids(plane, mesh, x, y, sigma_px)
     peak = cutouts(plane, x, y, 1)[0].max(axis=(1, 2)) - mesh.at(x, y)
+    fine = np.flatnonzero(peak <= 0.8 * saturation_above_sky)
+    typical = (fine if fine.size >= 10 else np.arange(x.size))[:60]
+    sigma_px = _typical_sigma(plane, mesh, x[typical], y[typical])
+    cx, cy, total, moments = centroids(plane, mesh, x, y, sigma_px)
     fwhm, ellipticity, angle = _shape(moments, sigma_px)
     stars = StarList(cx, cy, 2.0 * total, peak.astype(np.float64), fwhm, ellipticity, angle)
     stars = stars.take(np.isfinite(cx) & (fwhm > 0.7))
     stars = stars.take(~_streaks(stars.ellipticity))
     stars = stars.take(np.argsort(-stars.flux, kind="stable"))
-    return stars.take(_unique(stars, 1.5 * sigma_px * FWHM_PER_SIGMA / 2)[:most])
+    stars = stars.take(_unique(stars, 1.5 * sigma_px * FWHM_PER_SIGMA / 2))
+    return stars.take(few_saturated(stars.peak > 0.8 * saturation_above_sky, most)[:most])
 
 
 def _off_trails(plane: Pixels, mesh: Mesh, places: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats]:
