@@ -168,7 +168,6 @@ class StarFlag:
     BLENDED = 2
     EDGE = 4
     MASKED = 8
-    VARIABLE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)

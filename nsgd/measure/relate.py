@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nsgd.measure import gradient, scale, weight
-from nsgd.records import Catalogue, Floats, Relation, StarFlag, SubFacts
+from nsgd.records import Catalogue, Floats, Relation, SubFacts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,7 @@ def measured_channels(facts: SubFacts, egain_e_per_adu: float | None) -> list[sc
         scale.measured(
             facts.flux[:, k].astype(np.float64),
             facts.flux_err[:, k].astype(np.float64),
-            facts.flags & ~np.uint8(StarFlag.VARIABLE),
+            facts.flags,
             common,
             egain_e_per_adu,
         )

@@ -29,6 +29,11 @@ MEDIAN_ERR = 1.2533
 PRIOR_DOF = 8.0
 """Weight, in degrees of freedom, of the belief that the modelled noise is right when errors are scaled."""
 GAIN_UNKNOWN_E_PER_ADU = 1.0
+VARYING_SUBS, VARYING_FACTOR, LEAST_VARYING = 6, 5.0, 0.03
+"""A star is variable where it scatters by 3 per cent and by five times what half of the stars stay
+below, in excess of its noise; six subs are needed to tell."""
+MOST_AT_ONCE = 0.05
+"""One sub adds to a star's floor what a scatter of this size would, or of six times its noise, at most."""
 
 Mask = NDArray[np.bool_]
 
@@ -63,6 +68,17 @@ class Solution:
         """(n,) squared systematic floor of each star's relative flux, shrunk towards none while few subs tell."""
         return np.maximum(self.misfit / (self.subs + 4.0), 0.0)
 
+    @property
+    def varying(self) -> Mask:
+        """(n,) stars whose light changes by itself: their floor stands far above that of the series' other stars."""
+        floor2, seen = self.floor2, self.subs >= VARYING_SUBS
+        with np.errstate(invalid="ignore", divide="ignore"):
+            noise2 = self.subs * self.variance / self.flux**2  # of one sub
+            chance = 5.0 * np.sqrt(2.0 / self.subs) * noise2
+            clear = seen & (noise2 < LEAST_VARYING**2)
+        usual2 = float(np.median(floor2[clear])) if clear.any() else 0.0
+        return np.asarray(seen & (floor2 > np.maximum(chance, max(VARYING_FACTOR**2 * usual2, LEAST_VARYING**2))))
+
     def grown(self, n: int) -> Solution:
         """The same solution with room for stars added by a new catalogue generation."""
         extra = n - self.total.size
@@ -85,7 +101,7 @@ class Measured:
     sky_err: Floats
     """(n,) error without the star's own photons, ADU."""
     usable: Mask
-    """(n,) False for saturated, blended, edge, masked and variable stars."""
+    """(n,) False for saturated, blended, edge and masked stars."""
     common_err: float
     """Relative error that all stars share."""
     egain_e_per_adu: float
@@ -134,7 +150,7 @@ def zero_point(sub: Measured, solution: Solution, *, joint: bool = False) -> Zer
     """
     flux, variance = solution.flux, solution.variance
     with np.errstate(invalid="ignore"):
-        chosen = sub.usable & (flux > MIN_STAR_SNR * np.sqrt(variance)) & (flux > 0)
+        chosen = sub.usable & ~solution.varying & (flux > MIN_STAR_SNR * np.sqrt(variance)) & (flux > 0)
     index = np.flatnonzero(chosen)
     if index.size == 0:
         return _nothing(sub.flux.size)
@@ -221,22 +237,31 @@ def _finished(
     return ZeroPoint(z, total, int(used.sum()), scatter, floor, residual, sigma, weight)
 
 
-def learn(solution: Solution, sub: Measured, zero: ZeroPoint) -> Solution:
-    """The solution with one more sub; stars that the sub contradicts grossly are left as they were."""
+def learn(solution: Solution, sub: Measured, zero: ZeroPoint, varying: Mask | None = None) -> Solution:
+    """The solution with one more sub; stars that the sub contradicts grossly are left as they were.
+
+    `varying` stars (the solution's own if not given) take no part in it, but are watched on.
+    """
     if not zero.value > 0:
         return solution
     model = zero.value * np.where(np.isfinite(solution.flux), solution.flux, sub.flux / zero.value)
-    known = np.isfinite(zero.residual)
+    noise2 = sub.sky_err**2 + np.maximum(model, 0.0) / sub.egain_e_per_adu
+    varying = (solution.varying if varying is None else varying) & sub.usable & (model > 0)
+    known = np.isfinite(zero.residual) | varying
     agrees = np.where(known, zero.weight > 0, True)
     use = sub.usable & agrees & (np.abs(model) > 0)
-    var = sub.sky_err**2 + np.maximum(model, 0.0) / sub.egain_e_per_adu + (max(zero.floor, 1e-3) * model) ** 2
+    var = noise2 + (max(zero.floor, 1e-3) * model) ** 2
     w = np.where(use, zero.value**2 / var, 0.0)
     gained = w * np.where(use, sub.flux, 0.0) / zero.value
-    excess = np.where(known & sub.usable, np.nan_to_num(zero.residual**2 - zero.sigma**2 - zero.floor**2), 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        residual2 = np.where(varying, (sub.flux / model - 1.0) ** 2, zero.residual**2)
+        noise2 = np.where(varying, noise2 / model**2, zero.sigma**2) + zero.floor**2
+    excess = np.where(known & sub.usable, np.nan_to_num(residual2 - noise2), 0.0)
+    once = np.maximum(36.0 * np.nan_to_num(noise2), MOST_AT_ONCE**2)  # a cosmic ray is not a star's habit
     return Solution(
         solution.total + gained,
         solution.weight + w,
-        solution.misfit + np.where(zero.weight > 0, excess, np.minimum(excess, 1.0)),
+        solution.misfit + np.where(zero.weight > 0, excess, np.minimum(excess, once)),
         solution.subs + (known & sub.usable),
     )
 
@@ -279,7 +304,7 @@ def _relearn(old: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint]
     fresh = replace(empty_solution(old.total.size))
     carried = Solution(old.total, old.weight, np.zeros_like(old.misfit), np.zeros_like(old.subs))
     for sub, zero in zip(subs, zeros, strict=True):
-        step = learn(carried, sub, zero)
+        step = learn(carried, sub, zero, old.varying)
         fresh = Solution(
             fresh.total + step.total - carried.total,
             fresh.weight + step.weight - carried.weight,

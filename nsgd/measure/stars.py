@@ -249,7 +249,7 @@ def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.boo
 
 
 def few_saturated(saturated: NDArray[np.bool_], most: int) -> Integers:
-    """Numbers of the first `most` stars, a third of them saturated at most: those tell place, but neither shape nor flux.
+    """Numbers of the first `most` stars, a third of them saturated at most: those tell place, not shape or flux.
 
     A long exposure of the Milky Way has more saturated stars than a list holds.
     """

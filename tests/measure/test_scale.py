@@ -20,7 +20,7 @@ from nsgd.measure.scale import (
     zero_point,
 )
 from nsgd.measure.weight import relative_weight
-from nsgd.records import Floats, StarFlag
+from nsgd.records import Floats
 
 SKY_ERR = 80.0
 GAIN = 0.8
@@ -207,7 +207,24 @@ def test_flagged_stars_take_no_part() -> None:
     sub = measured(flux, np.full(50, SKY_ERR), flags, 0.0, GAIN)
     assert not sub.usable[:10].any()
     assert sub.usable[10:].all()
-    assert StarFlag.VARIABLE in flags
+
+
+def test_variable_stars_drop_out_and_a_star_hit_once_stays() -> None:
+    rng = np.random.default_rng(144)
+    flux = np.sort(true_fluxes(rng, 80))[::-1]
+    subs = []
+    amplitude = np.where(np.isin(np.arange(80), (2, 5, 9)), 0.3, 0.0)
+    for k in range(24):
+        light = flux * (1.0 + amplitude * np.sin(0.6 * k + np.arange(80)))
+        light[10] *= 1.5 if k == 7 else 1.0
+        subs.append(observed(rng, light, 1.0))
+    solution, zeros = solve(subs)
+    assert list(np.flatnonzero(solution.varying)) == [2, 5, 9]
+    assert np.isnan([zero.residual[[2, 5, 9]] for zero in zeros]).all()
+    ratio = np.array([zero.value for zero in zeros])
+    assert ratio.std() / ratio.mean() < 1.5 * np.mean([zero.err / zero.value for zero in zeros])
+    again, _ = solve(subs)
+    np.testing.assert_array_equal(again.flux, solution.flux)
 
 
 def test_a_grown_solution_keeps_every_star_under_its_number() -> None:
