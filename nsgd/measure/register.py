@@ -105,9 +105,11 @@ def register(
     if best is not None and len(best.sub_index) >= min_matched and best.false_match_log10 < MOST_CHANCE_LOG10:
         return best
     found = 0 if best is None else len(best.sub_index)
+    said = f"{found} stars matched, {min_matched} needed"
+    if found >= min_matched:
+        said = f"{found} stars matched, no more than chance brings"
     raise MeasureFailure(
-        "no_match",
-        f"{found} stars matched, {min_matched} needed ({len(sub)} found, {len(catalogue)} in the catalogue)",
+        "no_match", f"{said} ({len(sub)} found, {len(catalogue)} in the catalogue)",
         stars_matched=found, stars_detected=len(sub), stars_catalogue=len(catalogue),
         false_match_log10=0.0 if best is None else round(best.false_match_log10, 2),
     )  # fmt: skip
