@@ -19,6 +19,7 @@ from nsgd.records import Floats
 MIN_NODES = 6
 GRID = (25, 33)
 """Rows and columns on which a surface's figures are taken."""
+DOWN, ACROSS = (np.linspace(-0.5, 0.5, n) for n in GRID)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +104,7 @@ def fit_surface(
     radius = float(np.hypot(centre_x, centre_y))
     u, v = (x_px - centre_x) / radius, (y_px - centre_y) / radius
     use = np.isfinite(z) & (weights > 0)
-    if int(use.sum()) < MIN_NODES or _on_a_line(u[use], v[use]):
+    if int(use.sum()) < MIN_NODES or _on_a_line(np.stack((u[use], v[use])).tobytes()):
         return None
     values, weight = np.asarray(z, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     if smoothness >= 4.0:
@@ -133,7 +134,10 @@ def _left_out(u: Floats, v: Floats, z: Floats, use: NDArray[np.bool_], smoothing
     return np.asarray(coefficients, dtype=np.float64)
 
 
-def _on_a_line(u: Floats, v: Floats) -> bool:
+@lru_cache(maxsize=8)
+def _on_a_line(nodes: bytes) -> bool:
+    """Subs of a series mostly share their nodes."""
+    u, v = np.frombuffer(nodes, dtype=np.float64).reshape(2, -1)
     return bool(np.linalg.matrix_rank(np.column_stack((np.ones_like(u), u, v)), tol=1e-6) < 3)
 
 
@@ -165,10 +169,9 @@ def figures(surface: Surface | None, width_px: int, height_px: int) -> GradientF
     place = (surface.centre_x_px, surface.centre_y_px, surface.radius_px)
     values = _looks(nodes, place, (width_px, height_px)) @ np.concatenate((surface.bend, surface.plane))
     z, corner = values[:-4].reshape(GRID), values[-4:]
-    down, across = (np.linspace(-0.5, 0.5, n) for n in GRID)
     centred = z - z.mean()
-    x_adu = float((centred * across).sum() / (GRID[0] * (across**2).sum()))
-    y_adu = float((centred * down[:, None]).sum() / (GRID[1] * (down**2).sum()))
+    x_adu = float((centred @ ACROSS).sum() / (GRID[0] * (ACROSS @ ACROSS)))
+    y_adu = float((DOWN @ centred).sum() / (GRID[1] * (DOWN @ DOWN)))
     diagonals = (float(corner[3] - corner[0]), float(corner[1] - corner[2]))
     return GradientFigures(x_adu, y_adu, float(np.sqrt((centred**2).mean())), diagonals)
 

@@ -88,7 +88,7 @@ def _scale_err(m: float, sub: tuple[float, float], reference: tuple[float, float
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+    return float(sum(values) / len(values))
 
 
 def field_pattern(facts: SubFacts, zeros: Sequence[scale.ZeroPoint], catalogue: Catalogue) -> scale.Pattern:

@@ -7,8 +7,10 @@ record gains a field. Bytes are a JSON head and raw little-endian arrays. Checks
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -109,7 +111,7 @@ def from_bytes(kind: type[Record], blob: bytes) -> Record:
     head = json.loads(blob[16:start])
     values = head["fields"]
     for name, dtype, shape in head["arrays"]:
-        array = np.frombuffer(blob, dtype, int(np.prod(shape)), start).reshape(shape)
+        array = np.frombuffer(blob, dtype, math.prod(shape), start).reshape(shape)
         values[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
         start += -(-array.nbytes // 8) * 8
     return build(kind, values)
@@ -117,11 +119,17 @@ def from_bytes(kind: type[Record], blob: bytes) -> Record:
 
 def _fields_of(record: object, leave_out: frozenset[str]) -> dict[str, Any]:
     found = {}
-    for item in fields(record):  # type: ignore[arg-type]
-        value = getattr(record, item.name)
-        if item.name not in leave_out and not _same(value, _default(item)):
-            found[item.name] = _fields_of(value, frozenset()) if isinstance(value, Transform) else value
+    for name, default in _defaults(type(record)):  # type: ignore[arg-type]
+        value = getattr(record, name)
+        if name not in leave_out and not _same(value, default):
+            found[name] = _fields_of(value, frozenset()) if isinstance(value, Transform) else value
     return found
+
+
+@cache
+def _defaults(kind: type[Any]) -> tuple[tuple[str, object], ...]:
+    """Names and defaults of a record's fields."""
+    return tuple((item.name, _default(item)) for item in fields(kind))
 
 
 def _default(item: Field[Any]) -> object:

@@ -330,10 +330,13 @@ class Reader:
 
     def iter_facts(self, series_id: int) -> Iterator[tuple[int, SubFacts]]:
         """Facts of all measured subs of a series in `subs()` order, one at a time."""
-        for row in self.subs(series_id):
-            facts = self.facts(row.sub_id)
-            if facts is not None:
-                yield row.sub_id, facts
+        sub_ids = [row.sub_id for row in self.subs(series_id)]
+        for begin in range(0, len(sub_ids), 50):
+            some = sub_ids[begin : begin + 50]
+            found: dict[int, bytes] = dict(
+                row[:2] for row in self._rows("facts", f"WHERE sub_id IN ({_marks(some)})", *some)
+            )
+            yield from ((sub_id, from_bytes(SubFacts, found[sub_id])) for sub_id in some if sub_id in found)
 
     def changes_since(self, change: int, most: int | None = None) -> Changes:
         """What changed after change number `change` (0: everything), as of one moment.
@@ -719,10 +722,19 @@ class Store(Reader):
         return _sub_values(replace(sub, gone=not others, path=others[0] if others else sub.path, change=change))
 
     def _relation_puts(self, relations: Sequence[tuple[int, Relation]], change: int) -> list[Put]:
+        rows = self._subs_by_id([sub_id for sub_id, _ in relations])
         return [
-            ("subs", _sub_values(replace(self.sub(sub_id), relation=relation, change=change)))
+            ("subs", _sub_values(replace(rows[sub_id], relation=relation, change=change)))
             for sub_id, relation in relations
         ]
+
+    def _subs_by_id(self, sub_ids: Sequence[int]) -> dict[int, SubRow]:
+        """Subs that are known to be there, many at a time."""
+        found: list[SubRow] = []
+        for begin in range(0, len(sub_ids), 500):
+            some = sub_ids[begin : begin + 500]
+            found += _subs(self._rows("subs", f"WHERE sub_id IN ({_marks(some)})", *some))
+        return {row.sub_id: row for row in found}
 
     def _alert_puts(self, alerts: Sequence[Alert], services: Sequence[str], session: str, change: int) -> list[Put]:
         puts: list[Put] = []
@@ -1027,6 +1039,10 @@ def _sub_values(row: SubRow) -> Row:
         pack(row, _NOT_FIGURES),
         None if row.relation is None else pack(row.relation),
     )
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _subs(rows: Sequence[Row]) -> list[SubRow]:
