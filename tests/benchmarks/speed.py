@@ -250,12 +250,13 @@ def backlog_part(arguments: dict[str, object]) -> dict[str, object]:
 
     from nsgd.config import zone_of
     from nsgd.session.store import Store
-    from nsgd.settings import Settings
+    from nsgd.settings import Measure, Settings
     from nsgd.walk import Walker, outcomes, worker_pool
 
     paths = [Path(str(p)) for p in arguments["paths"]]  # type: ignore[attr-defined]
-    settings, took = Settings(), {}
+    took = {}
     for workers in (1, 2):
+        settings = Settings(measure=Measure(workers=workers))  # one worker: one thread on one core
         with (
             Store.open(Path(str(arguments["store"])) / str(workers), 1.8e9) as store,
             worker_pool(workers) if workers > 1 else nullcontext() as pool,
