@@ -179,7 +179,7 @@ class Stretch:
 
 
 def shared_stretch(pixels: Floats) -> Stretch:
-    """The automatic stretch of one picture, to be used for all: black 2.8 sigma under the sky, sky at 22 %.
+    """The automatic stretch of one picture, to be used for all: black 2.8 sigma under the sky, sky at 22 %, grey.
 
     Parameters
     ----------
@@ -196,4 +196,5 @@ def shared_stretch(pixels: Floats) -> Stretch:
     black = sky - SHADOWS_SIGMA * sigma
     span = np.maximum(np.quantile(flat, 0.9995, axis=0) - black, 8.0 * sigma)
     level = float(np.mean((sky - black) / span))
+    black = sky - level * span  # the same level in every channel, so that the sky is grey whatever its noise
     return Stretch(black, span, (BACKGROUND - 1.0) * level / ((2.0 * BACKGROUND - 1.0) * level - BACKGROUND))

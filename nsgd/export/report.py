@@ -67,6 +67,15 @@ class Night:
         """Local time, hours and minutes."""
         return f"{local_time(utc_s, self.zone):%H:%M}"
 
+    @property
+    def timed(self) -> list[SubRow]:
+        """The subs whose time is known; the others stand in the order of their names."""
+        return [row for row in self.rows if _timed(row)]
+
+
+def _timed(row: SubRow) -> bool:
+    return row.header.mid_utc_s is not None and not row.order_flag
+
 
 def export_report(
     reader: Reader,
@@ -137,6 +146,7 @@ def _page(night: Night, thumbnails: Mapping[int, str]) -> str:
         _time_card(night.total),
         "<h2>The night</h2>",
         _legend(night),
+        "" if night.timed else "<p>The files hold no times: subs stand in the order of their names.</p>",
         _graphs(night),
         "<h2>Filters</h2>",
         f'<div class="series">{"".join(_series_card(night, series) for series in night.series)}</div>',
@@ -167,10 +177,10 @@ def _day(session: str) -> str:
 
 
 def _subtitle(night: Night) -> str:
-    times = [row.order_utc_s for row in night.rows]
+    times = [row.order_utc_s for row in night.timed]
     filters = list(dict.fromkeys(_filter(series) for series in night.series))
     cameras = list(dict.fromkeys(series.camera for series in night.series if series.camera))
-    span = f"{night.clock(min(times))} to {night.clock(max(times))}"
+    span = f"{night.clock(min(times))} to {night.clock(max(times))}" if times else "no times in the files"
     return " · ".join(part for part in (span, f"{len(night.rows)} subs", ", ".join(filters), *cameras[:2]) if part)
 
 
@@ -342,7 +352,8 @@ def _points(night: Night, value: Callable[[SubRow], float]) -> list[Point]:
 def _hint(night: Night, row: SubRow) -> str:
     verdict = night.found.verdicts.get(row.sub_id)
     figures = "" if verdict is None else f", {_percent(100 * verdict.transmission_clear)} of clear sky"
-    return f"{night.clock(row.order_utc_s)} {Path(row.path).name}{figures}"
+    when = f"{night.clock(row.order_utc_s)} " if _timed(row) else ""
+    return f"{when}{Path(row.path).name}{figures}"
 
 
 def _transmission(night: Night) -> Callable[[SubRow], float]:
@@ -416,7 +427,7 @@ def _time_line(night: Night) -> str:
     events.append((last, "good", "Last sub", Path(night.rows[-1].path).name))
     events.sort(key=lambda event: event[0])
     items = "".join(
-        f'<li class="{kind}"><time>{night.clock(moment)}</time><span><b>{html_text(title)}</b>'
+        f'<li class="{kind}"><time>{night.clock(moment) if night.timed else "–"}</time><span><b>{html_text(title)}</b>'
         f"<small>{html_text(line)}</small></span></li>"
         for moment, kind, title, line in events
     )
@@ -488,7 +499,8 @@ def _sub_line(night: Night, row: SubRow, picture: str) -> str:
     series = night.found.series.get(row.series_id)
     colour = _colours(night).get(row.series_id, "c-4")
     why = f'<span class="why">{html_text(reasons)}</span>' if reasons else ""
-    when = f"{local_time(row.order_utc_s, night.zone):%H:%M:%S} · {_filter(series) if series else 'unknown'}"
+    clock = f"{local_time(row.order_utc_s, night.zone):%H:%M:%S}" if _timed(row) else "time unknown"
+    when = f"{clock} · {_filter(series) if series else 'unknown'}"
     return (
         f'<tr><td class="pic">{image}</td><td class="file">{html_text(Path(row.path).name)}'
         f'<span class="when {colour}">{html_text(when)}</span>{why}</td>'
