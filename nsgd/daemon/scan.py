@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nsgd.frames.names import is_ignored, looks_like_image
+from nsgd.frames.names import CAPTURE_SUFFIXES, is_ignored, looks_like_image, suffix_of
 
 SHARES = frozenset(
     {"cifs", "smb3", "smbfs", "nfs", "nfs4", "9p", "virtiofs", "vboxsf", "prl_fs", "drvfs", "afpfs", "davfs", "ceph",
@@ -79,7 +79,7 @@ def _sort_entry(
                 levels.append((Path(entry.path), depth + 1))
         elif entry.is_file(follow_symlinks=False):
             path = Path(entry.path)
-            if looks_like_image(path):
+            if suffix_of(path) in CAPTURE_SUFFIXES:
                 listing.files[path] = entry.stat(follow_symlinks=False)
     except OSError:
         return  # vanished between listing and looking

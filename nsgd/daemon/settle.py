@@ -174,6 +174,8 @@ class SettledFiles:
 
     def of_interest(self, now_s: float, most: int = PORTION) -> list[Path]:
         """Waiting files whose status matters now: of a long queue only those that `settled` asks next."""
+        if len(self._waiting) <= most:
+            return list(self._waiting)
         unasked = [path for path in self._ripe(now_s) if not self._waiting[path].asked]
         later = set(unasked[most:])
         return [path for path in self._waiting if path not in later]

@@ -248,6 +248,8 @@ def _sum_is_right(file: Source, cards: Cards, layout: Layout) -> bool:
 
 def looks_unfinished(file: Source, size: int) -> bool:
     """True where a file of the right length holds pages that were reserved but not written."""
+    if not unwritten_pages(file, 0, size, 1):
+        return False
     cards, offset = read_cards(file)
     layout = image_layout(cards, offset)
     return unwritten_pages(file, layout.offset, layout.end, 1) > 0 and not _sum_is_right(file, cards, layout)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from pathlib import PurePath
 
 FITS_SUFFIXES = frozenset({".fit", ".fits", ".fts"})
@@ -35,16 +37,20 @@ IGNORED = (
 def suffix_of(path: PurePath) -> str:
     """Lower-case suffix; two-part for compressed FITS (`.fits.fz`)."""
     name = path.name.lower()
-    for compressed in COMPRESSED_SUFFIXES:
-        if name.endswith(compressed):
-            return compressed
+    if name.endswith((".fz", ".gz")):
+        return next((packed for packed in COMPRESSED_SUFFIXES if name.endswith(packed)), path.suffix.lower())
     return path.suffix.lower()
 
 
 def is_ignored(name: str, extra: Sequence[str] = ()) -> bool:
     """True for a file or folder name that is on the built-in list or on the user's."""
-    lower = name.lower()
-    return any(fnmatchcase(lower, pattern.lower()) for pattern in (*IGNORED, *extra))
+    return _ignoring(tuple(extra)).match(name.lower()) is not None
+
+
+@lru_cache(maxsize=8)
+def _ignoring(extra: tuple[str, ...]) -> re.Pattern[str]:
+    """All patterns as one: a scan asks it about every name."""
+    return re.compile("|".join(translate(pattern.lower()) for pattern in (*IGNORED, *extra)))
 
 
 def looks_like_image(path: PurePath) -> bool:
