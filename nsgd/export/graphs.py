@@ -48,6 +48,8 @@ class Axes:
     """Stretches of time that were not clear."""
     marks: Sequence[tuple[float, str]] = field(default=())
     """Moments with a title: alerts."""
+    numbered: bool = False
+    """Begin and end are numbers of subs: no time is known."""
 
     def x(self, utc_s: float) -> float:
         """Pixels from the left."""
@@ -133,6 +135,10 @@ def time_ticks(axes: Axes) -> list[tuple[float, str]]:
     """Round local times along the axis."""
     span_min = (axes.end_utc_s - axes.begin_utc_s) / 60.0
     step = next((minutes for minutes in TICK_MINUTES if span_min / minutes <= MOST_TIME_TICKS), 1440)
+    if axes.numbered:
+        step = max(1, round(nice_step(axes.end_utc_s - axes.begin_utc_s, 5)))
+        numbers = range(step, math.ceil(axes.end_utc_s), step)
+        return [(float(number), f"{number}") for number in numbers]
     begin = local_time(axes.begin_utc_s, axes.zone)
     first = axes.begin_utc_s + 60.0 * (step - (begin.hour * 60 + begin.minute) % step) - begin.second
     moments = [first + 60.0 * step * number for number in range(MOST_TIME_TICKS + 2)]

@@ -72,6 +72,12 @@ class Night:
         """The subs whose time is known; the others stand in the order of their names."""
         return [row for row in self.rows if _timed(row)]
 
+    def places(self, rows: Sequence[SubRow]) -> list[float]:
+        """Where subs stand along a graph: their times, or their numbers where none is known."""
+        if self.timed:
+            return [row.order_utc_s for row in rows]
+        return [float(number) for number in range(1, len(rows) + 1)]
+
 
 def _timed(row: SubRow) -> bool:
     return row.header.mid_utc_s is not None and not row.order_flag
@@ -146,7 +152,7 @@ def _page(night: Night, thumbnails: Mapping[int, str]) -> str:
         _time_card(night.total),
         "<h2>The night</h2>",
         _legend(night),
-        "" if night.timed else "<p>The files hold no times: subs stand in the order of their names.</p>",
+        "" if night.timed else "<p>The files hold no times: the graphs count the subs in the order of their names.</p>",
         _graphs(night),
         "<h2>Filters</h2>",
         f'<div class="series">{"".join(_series_card(night, series) for series in night.series)}</div>',
@@ -312,8 +318,8 @@ def _graph(
     if unit == "%":
         low, high = 0.0, max(105.0, min(high, 125.0))
         cuts = sorted({100.0 * getattr(limits, title.lower()) for limits in _limits(night)})
-    times = [row.order_utc_s for row in night.rows]
-    room = max(0.02 * (max(times) - min(times)), 120.0)
+    times, numbered = night.places(night.rows), not night.timed
+    room = max(0.02 * (max(times) - min(times)), 0.5 if numbered else 120.0)
     axes = Axes(
         min(times) - room,
         max(times) + room,
@@ -322,8 +328,9 @@ def _graph(
         high,
         unit,
         cuts,
-        [(spell.begin_utc_s, spell.end_utc_s) for spell in night.spells],
+        [] if numbered else [(spell.begin_utc_s, spell.end_utc_s) for spell in night.spells],
         [(row.alert.created_utc_s, row.alert.title) for row in night.alerts if _within(row, min(times), max(times))],
+        numbered,
     )
     return f'<div class="card"><h3>{title}</h3><p>{line}</p>{over_time(points, axes, title)}</div>'
 
@@ -342,10 +349,10 @@ def _drawn_rows(night: Night) -> list[SubRow]:
 
 
 def _points(night: Night, value: Callable[[SubRow], float]) -> list[Point]:
-    colours = _colours(night)
+    colours, rows = _colours(night), _drawn_rows(night)
     return [
-        Point(row.order_utc_s, value(row), colours[row.series_id], night.found.accepted(row), _hint(night, row))
-        for row in _drawn_rows(night)
+        Point(place, value(row), colours[row.series_id], night.found.accepted(row), _hint(night, row))
+        for place, row in zip(night.places(rows), rows, strict=True)
     ]
 
 

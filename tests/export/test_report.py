@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_night import SETTINGS, START_UTC_S, LiveNight
+from astropy.io import fits
+from live_night import SETTINGS, START_UTC_S, LiveNight, live_night, measure, night_truths
 from PIL import Image
 
 from nsgd.errors import ExportProblem
@@ -163,6 +164,24 @@ def test_subs_without_time_star_or_preview_still_make_a_page(
     page = Page((tmp_path / "out" / "report_2025-11-22.html").read_text(encoding="utf-8"))
     assert "3 stars matched, 6 needed" in page.text
     assert "nan" not in page.text.split()
+
+
+def test_no_time_is_shown_where_no_file_tells_one(tmp_path: Path) -> None:
+    """The graphs count the subs, and no clock stands on the page."""
+    found = live_night(tmp_path, night_truths()[:3])
+    for path in found.paths:
+        with fits.open(path, mode="update") as file:
+            for key in [key for key in file[0].header if key.startswith("DATE") or key.startswith("MJD")]:
+                del file[0].header[key]
+    untold = replace(found, store=tmp_path / "untold")
+    measure(untold)
+    with Reader.open(untold.store) as reader:
+        export_report(reader, tmp_path / "out", SETTINGS)
+    (page,) = (tmp_path / "out").glob("*.html")
+    text = Page(page.read_text(encoding="utf-8")).text
+    assert "no times in the files" in text
+    assert text.count("time unknown") == 3
+    assert re.search(r"[0-9]{2}:[0-9]{2}", text) is None
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
