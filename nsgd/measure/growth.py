@@ -117,8 +117,9 @@ def enclosed(radius_px: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
     """
     alpha2 = _scale2(fwhm_px, beta)
     x = 1.0 + radius_px**2 / alpha2
-    blur = 2.0 * PIXEL_VARIANCE * 2.0 * (beta - 1.0) * beta * radius_px**2 / alpha2**2 * x ** (-beta - 1.0)
-    return np.asarray(1.0 - x ** (1.0 - beta) - blur)
+    outside = x ** (1.0 - beta)
+    blur = 2.0 * PIXEL_VARIANCE * 2.0 * (beta - 1.0) * beta * radius_px**2 / alpha2**2 * outside / (x * x)
+    return np.asarray(1.0 - outside - blur)
 
 
 def shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
@@ -127,8 +128,8 @@ def shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
     sigma2 = soft_sigma(aperture_fwhm_px) ** 2
     blurred = sigma2 + PIXEL_VARIANCE
     soft = sigma2 / blurred * _soft_share(blurred, fwhm, power)
-    rings = np.diff(enclosed(hard_radius(aperture_fwhm_px), fwhm, power), axis=-1, prepend=0.0)
-    return np.concatenate((soft, rings), axis=-1)
+    within = enclosed(hard_radius(aperture_fwhm_px), fwhm, power)
+    return np.concatenate((soft, within[..., :1], within[..., 1:] - within[..., :-1]), axis=-1)
 
 
 def areas(aperture_fwhm_px: float) -> Floats:
@@ -329,8 +330,8 @@ def _conditional(
     inverse = np.linalg.inv(covariance + spread)
     log_width = np.full(betas.size, np.log(fwhm))
     for _ in range(4):
-        plain = shares(aperture_fwhm, np.exp(log_width), betas)
-        slope = (shares(aperture_fwhm, np.exp(log_width + 1e-3), betas) - plain) / 1e-3
+        plain, wider = shares(aperture_fwhm, np.exp(np.stack((log_width, log_width + 1e-3))), betas)
+        slope = (wider - plain) / 1e-3
         model, slope = plain * (1.0 + expected), slope * (1.0 + expected)
         jacobian = np.stack((model, slope), axis=-1)
         weighted = inverse @ jacobian
