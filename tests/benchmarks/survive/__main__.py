@@ -6,44 +6,60 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing import Queue, get_context
 from pathlib import Path
+from queue import Empty
+
+Work = Callable[[Path, tuple[int, int]], Iterator[tuple[str, list[str]]]]
+"""Does a share (k, n) of the points in a folder of its own; yields each point's name and what was wrong."""
 
 
-def strikes(kind: str, most: int, folder: Path) -> int:
+def strikes(kind: str, most: int, jobs: int, folder: Path) -> int:
     from tests.benchmarks.survive import strike
 
     if why := strike.available():
         print(why)
         return 1
-    begun_s, done, bad = time.monotonic(), 0, 0
-    for point, said in strike.run(folder, kind, most):
-        done += 1
-        bad += bool(said)
-        for line in said:
-            print(line, flush=True)
-        if done % 50 == 0:
-            print(f"{done} points ({point}), {bad} bad, {time.monotonic() - begun_s:.0f} s", flush=True)
-    print(f"{kind}: {done} points, {bad} bad, {time.monotonic() - begun_s:.0f} s")
-    return int(bad > 0)
+    return together(kind, jobs, lambda home, share: strike.run(home, kind, most, share), folder)
 
 
-def powercuts(cuts: int, folder: Path) -> int:
+def powercuts(cuts: int, jobs: int, folder: Path) -> int:
     from tests.benchmarks.survive import powercut
 
     if why := powercut.available():
         print(why)
         return 1
+    return together("powercut", jobs, lambda home, share: powercut.run(home, cuts, share), folder)
+
+
+def together(name: str, jobs: int, work: Work, folder: Path) -> int:
+    """Share points out to processes, since most of a point's time is waiting; count what they found."""
+    found: Queue[tuple[str, list[str]]] = get_context("fork").Queue()
     begun_s, done, bad = time.monotonic(), 0, 0
-    for at, said in powercut.run(folder, cuts):
-        done += 1
-        bad += bool(said)
-        for line in said:
-            print(line, flush=True)
-        if done % 50 == 0:
-            print(f"{done} cuts (now at change {at}), {bad} bad, {time.monotonic() - begun_s:.0f} s", flush=True)
-    print(f"powercut: {done} cuts, {bad} bad, {time.monotonic() - begun_s:.0f} s")
-    return int(bad > 0)
+
+    def share(number: int) -> None:
+        home = folder / str(number)
+        home.mkdir()
+        for point in work(home, (number, jobs)):
+            found.put(point)
+
+    processes = [get_context("fork").Process(target=share, args=(number,)) for number in range(jobs)]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes) or not found.empty():
+        with suppress(Empty):
+            point, said = found.get(timeout=1.0)
+            done += 1
+            bad += bool(said)
+            for line in said:
+                print(line, flush=True)
+            if done % 50 == 0:
+                print(f"{done} points ({point}), {bad} bad, {time.monotonic() - begun_s:.0f} s", flush=True)
+    broken = sum(process.exitcode != 0 for process in processes)
+    print(f"{name}: {done} points, {bad} bad, {broken} of {jobs} jobs broken, {time.monotonic() - begun_s:.0f} s")
+    return int(bad > 0 or broken > 0)
 
 
 def flips(count: int, folder: Path) -> int:
@@ -109,8 +125,10 @@ def main() -> int:
     for name, most in (("kill", 1000), ("errno", 1000)):
         command = commands.add_parser(name, help=f"{name} at every Nth system call")
         command.add_argument("--points", type=int, default=most)
+        command.add_argument("--jobs", type=int, default=2)
     command = commands.add_parser("powercut", help="power cuts at any write, on a disk that forgets")
     command.add_argument("--cuts", type=int, default=200)
+    command.add_argument("--jobs", type=int, default=2)
     command = commands.add_parser("flips", help="random flipped bytes in the store")
     command.add_argument("--flips", type=int, default=500)
     command = commands.add_parser("statemachine", help="anything in any order")
@@ -127,9 +145,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nsgd-survive-") as folder:
         home = Path(folder)
         jobs: dict[str, Callable[[], int]] = {
-            "kill": lambda: strikes("kill", given.points, home),
-            "errno": lambda: strikes("errno", given.points, home),
-            "powercut": lambda: powercuts(given.cuts, home),
+            "kill": lambda: strikes("kill", given.points, given.jobs, home),
+            "errno": lambda: strikes("errno", given.points, given.jobs, home),
+            "powercut": lambda: powercuts(given.cuts, given.jobs, home),
             "flips": lambda: flips(given.flips, home),
             "statemachine": lambda: state_machine(given.examples, given.steps),
             "soak": lambda: soak(given.subs, home),

@@ -1,9 +1,9 @@
 """A file system that forgets what was not synced: the power cut, as a FUSE layer (LazyFS, VLDB 2024, is the idea).
 
 Everything lies in memory. A write is durable once its file is synced, a name once the file or its folder is.
-Before the Nth operation that changes something, the machine "loses power": what a disk could hold at that moment goes
-to a folder (all that was synced and, of the rest, any part in any order, writes perhaps torn), and nothing is written
-any more; who started it then kills the daemon.
+What lies in the folder IMAGE is on the disk at the start. Before the Nth operation that changes something, the machine
+"loses power": what a disk could hold at that moment goes to that folder (all that was synced and, of the rest, any part
+in any order, writes perhaps torn), and nothing is written any more; who started it then kills the daemon.
 
     python -m tests.benchmarks.survive.losingfs MOUNTPOINT IMAGE SEED N
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import stat
 import sys
 import time
@@ -79,6 +80,13 @@ class LosingDisk(mfusepy.Operations):
         self.folders = {"/": 0o40700}
         self.changes = 0
         self.is_cut = False
+        for place in sorted(image.rglob("*")):
+            name, mode = f"/{place.relative_to(image)}", place.stat().st_mode
+            if place.is_dir():
+                self.folders[name] = mode
+            else:
+                content = place.read_bytes()
+                self.names[name] = self.durable_names[name] = Inode(mode, bytearray(content), content)
 
     # ---- the cut
 
@@ -92,6 +100,8 @@ class LosingDisk(mfusepy.Operations):
             raise mfusepy.FuseOSError(errno.EIO)
 
     def _leave_image(self) -> None:
+        for place in self.image.iterdir():
+            shutil.rmtree(place)
         for folder in self.folders:
             (self.image / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
         survivors = dict(self.durable_names)

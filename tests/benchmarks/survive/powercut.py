@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks.survive.stage import PATIENCE_S, Stage, differences, undisturbed
+from tests.benchmarks.survive.stage import PATIENCE_S, Act, Stage, differences
 
 
 def available() -> str:
@@ -24,10 +24,11 @@ def available() -> str:
 
 
 @contextmanager
-def losing_disk(mount: Path, image: Path, seed: int, cut_at: int) -> Iterator[None]:
-    """The forgetting disk, mounted; `cut_at` 0 never cuts."""
+def losing_disk(mount: Path, image: Path, act: Act, seed: int, cut_at: int) -> Iterator[None]:
+    """The forgetting disk with the act's store on it, mounted; `cut_at` 0 never cuts."""
     mount.mkdir(exist_ok=True)
-    image.mkdir()
+    shutil.rmtree(image, ignore_errors=True)
+    act.begin(image / "store")
     words = [sys.executable, "-m", "tests.benchmarks.survive.losingfs", str(mount), str(image), str(seed), str(cut_at)]
     server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
@@ -46,39 +47,38 @@ def losing_disk(mount: Path, image: Path, seed: int, cut_at: int) -> Iterator[No
             server.wait()
 
 
-def count_changes(stage: Stage) -> int:
-    """How many operations of one night change the disk."""
-    mount, image = stage.folder / "disk", stage.folder / "image-count"
-    with losing_disk(mount, image, 0, 0):
-        assert stage.daemon(mount / "store").finish() == 0
+def count_changes(act: Act) -> int:
+    """How many operations of one act change the disk."""
+    mount, image = act.stage.folder / "disk", act.stage.folder / "image-count"
+    with losing_disk(mount, image, act, 0, 0):
+        assert act.stage.daemon(mount / "store").finish() == 0
     return int((image / ".changes").read_text())
 
 
-def cut(stage: Stage, seed: int, at: int, wanted: tuple[bytes, list[tuple[str, str, bool]]]) -> list[str]:
-    """One night with the power cut before the given change, a start from what the disk holds, and what is wrong."""
+def cut(act: Act, seed: int, at: int) -> list[str]:
+    """One act with the power cut before the given change, a start from what the disk holds, and what is wrong."""
+    stage = act.stage
     mount, image = stage.folder / "disk", stage.folder / f"image-{os.getpid()}"
-    shutil.rmtree(image, ignore_errors=True)
-    with losing_disk(mount, image, seed, at):
+    with losing_disk(mount, image, act, seed, at):
         daemon = stage.daemon(mount / "store")
         deadline_s = time.monotonic() + PATIENCE_S
         while not (image / ".cut").exists() and not stage.complete(mount / "store") and time.monotonic() < deadline_s:
-            time.sleep(0.02)
+            time.sleep(0.03)
         daemon.kill()
-    assert (image / ".cut").exists(), f"the night ended before change {at}"
+    if not (image / ".cut").exists():
+        return [f"the act up to sub {act.shown} ended before change {at}"]
     store = image / "store"
     again = stage.daemon(store)
     said = [] if again.finish() == 0 else [f"the start after it failed: {again.said()[-800:]}"]
     said += ["the store was rebuilt"] if list(store.glob("damaged-*")) else []
-    said += differences(stage.result(store), wanted)
-    return [f"cut {at} (seed {seed}): {one}" for one in said]
+    said += differences(stage.result(store), act.wanted)
+    return [f"cut {at} of the act up to sub {act.shown} (seed {seed}): {one}" for one in said]
 
 
-def run(folder: Path, cuts: int) -> Iterator[tuple[int, list[str]]]:
-    """Cuts evenly spread over the night, and what was wrong after each."""
-    stage = Stage(folder)
-    wanted = undisturbed(stage)
-    changes = count_changes(stage)
-    for number in range(cuts):
-        # Threads make the last few changes come in varying numbers.
-        at = 1 + int(number * (changes - 10) / cuts)
-        yield at, cut(stage, number, at, wanted)
+def run(folder: Path, cuts: int, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[str, list[str]]]:
+    """Cuts evenly spread over the night (of a share (k, n), every nth), and what was wrong after each."""
+    # Threads make the last few changes of an act come in varying numbers.
+    places = [(act, at) for act in Stage(folder).acts() for at in range(1, count_changes(act) - 9)]
+    for number in range(share[0], cuts, share[1]):
+        act, at = places[int(number * len(places) / cuts)]
+        yield f"change {at} of the act up to sub {act.shown}", cut(act, number, at)

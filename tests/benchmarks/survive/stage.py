@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,12 +17,18 @@ from pathlib import Path
 from nsgd.daemon.run import Clock, run_daemon
 from nsgd.errors import NsgdError
 from nsgd.export.table import export_csv
-from nsgd.session.store import Reader
+from nsgd.session.store import DATABASE, Reader
 from nsgd.settings import Settings
 from nsgd.simulate import night, sub_cards, write_sub
 
 WIDTH_PX, HEIGHT_PX = 320, 240
 PATIENCE_S = 180.0
+ACT_SUBS = 2
+NOBODY = "json://127.0.0.1:9/"
+"""Nobody listens there: every message stays in the outbox."""
+
+Result = tuple[bytes, list[tuple[str, str, bool]]]
+"""What an export and the alert log say of a night."""
 
 
 @dataclass
@@ -31,35 +38,53 @@ class Stage:
     folder: Path
     subs: int = 14
     lights: Path = field(init=False)
+    shown: int = field(init=False, default=0)
     ahead_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.lights = self.folder / "lights"
         self.lights.mkdir(parents=True, exist_ok=True)
+        (self.folder / "taken").mkdir(exist_ok=True)
         plan = night("demo", subs=self.subs, width_px=WIDTH_PX, height_px=HEIGHT_PX)
-        # The daemon's clock begins as the night ends: what it sees is live, and it is dark.
-        self.ahead_s = plan.subs[-1].start_utc_s + 70.0 - time.time()
+        self._times_s = [truth.start_utc_s for truth in plan.subs]
         for number, truth in enumerate(plan.subs):
-            path = self.lights / f"sub_{number:03d}.fits"
+            path = self.folder / "taken" / _name(number)
             if not path.exists():
                 write_sub(path, plan.pixels(number), sub_cards(truth, plan.object_name))
                 os.utime(path, (truth.start_utc_s, truth.start_utc_s))
+        _import_services()
+        self.show(self.subs)
+
+    def show(self, count: int) -> None:
+        """Let the capture folder hold the first subs of the night, the last of them just taken."""
+        for number in range(self.subs):
+            path = self.lights / _name(number)
+            if number >= count:
+                path.unlink(missing_ok=True)
+            elif not path.exists():
+                path.hardlink_to(self.folder / "taken" / _name(number))
+        self.shown = count
+        # The daemon's clock begins as the last sub ends: what it sees is live, and it is dark.
+        self.ahead_s = self._times_s[count - 1] + 70.0 - time.time()
 
     def settings(self) -> Settings:
         watch = {"folders": [str(self.lights)], "quiet_local_s": 0.0, "rescan_s": 1.0}
-        # Nobody listens there: every message stays in the outbox.
-        notify = {"urls": ["json://127.0.0.1:9/"]}
-        return Settings.model_validate({"watch": watch, "notify": notify, "site": {"timezone": "UTC"}})
+        return Settings.model_validate({"watch": watch, "notify": {"urls": [NOBODY]}, "site": {"timezone": "UTC"}})
 
     def complete(self, store: Path) -> bool:
-        """Whether all subs are in the store."""
+        """Whether all shown subs are in the store; asked many times a second, so by one cheap question."""
         try:
-            with Reader.open(store) as reader:
-                return len(reader.subs()) >= self.subs
-        except NsgdError:
+            connection = sqlite3.connect(f"file:{store / DATABASE}?mode=ro", uri=True, isolation_level=None)
+        except sqlite3.Error:
             return False
+        try:
+            return int(connection.execute("SELECT count(*) FROM subs").fetchone()[0]) >= self.shown
+        except sqlite3.Error:
+            return False
+        finally:
+            connection.close()
 
-    def result(self, store: Path) -> tuple[bytes, list[tuple[str, str, bool]]]:
+    def result(self, store: Path) -> Result:
         """What an export and the alert log say: equal for equal nights."""
         out = store.parent / f"{store.name}-out"
         out.mkdir(exist_ok=True)
@@ -68,9 +93,41 @@ class Stage:
             told = [(row.alert.event_id, row.alert.kind, row.alert.resolves) for row in reader.alerts()]
         return table, sorted(one for one in told if one[1] in ("cloud", "clear"))
 
+    def acts(self) -> list[Act]:
+        """The night undisturbed, in acts of a few subs: how the store stood before each, how it should be after."""
+        store, acts = self.folder / "undisturbed", []
+        shutil.rmtree(store, ignore_errors=True)
+        store.mkdir()
+        for shown in range(ACT_SUBS, self.subs + 1, ACT_SUBS):
+            before = self.folder / f"before-{shown:03d}"
+            shutil.copytree(store, before)
+            self.show(shown)
+            status = self.daemon(store).finish()
+            assert status == 0, status
+            acts.append(Act(self, shown, before, self.result(store)))
+        assert acts[-1].wanted[1], "the cloud rang nobody, so no alert could be lost"
+        return acts
+
     def daemon(self, store: Path, *, held: bool = False) -> Daemon:
         """Fork a daemon off; a held one waits for `go`."""
         return Daemon(self, store, held)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A few subs of the night: a blow costs one act and not the whole night, and none of its calls is left out."""
+
+    stage: Stage
+    shown: int
+    before: Path
+    wanted: Result
+
+    def begin(self, store: Path) -> None:
+        """Put the store as it stood before the act, and the capture folder as it is in it."""
+        shutil.rmtree(store, ignore_errors=True)
+        shutil.copytree(self.before, store)
+        (store.parent / f"{store.name}.log").unlink(missing_ok=True)
+        self.stage.show(self.shown)
 
 
 class Daemon:
@@ -128,7 +185,7 @@ class Daemon:
         while not self.over() and time.monotonic() < deadline_s:
             if not self.flag.exists() and done():
                 self.flag.touch()
-            time.sleep(0.02)
+            time.sleep(0.03)
         if self.over():
             return self.status
         self.kill()
@@ -167,8 +224,8 @@ def _tracer_of(pid: int) -> int:
     return 0
 
 
-def undisturbed(stage: Stage) -> tuple[bytes, list[tuple[str, str, bool]]]:
-    """The night as it should be."""
+def undisturbed(stage: Stage) -> Result:
+    """The whole night as it should be, in one go."""
     store = stage.folder / "undisturbed"
     shutil.rmtree(store, ignore_errors=True)
     status = stage.daemon(store, held=False).finish()
@@ -178,7 +235,18 @@ def undisturbed(stage: Stage) -> tuple[bytes, list[tuple[str, str, bool]]]:
     return found
 
 
-def differences(found: tuple[bytes, object], wanted: tuple[bytes, object]) -> list[str]:
+def _name(number: int) -> str:
+    return f"sub_{number:03d}.fits"
+
+
+def _import_services() -> None:
+    """Take in the notification library, which a forked daemon would have to import each time anew."""
+    import apprise
+
+    apprise.Apprise().add(NOBODY)
+
+
+def differences(found: Result, wanted: Result) -> list[str]:
     """In what two nights differ, [] where they are the same."""
     said = []
     one, other = found[0].splitlines(), wanted[0].splitlines()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.survive.stage import Stage, differences, under_strace, undisturbed
+from tests.benchmarks.survive.stage import Act, Stage, differences, under_strace
 
 KILL_AT = ("fsync", "fdatasync", "rename", "pwrite64", "write", "unlink", "ftruncate", "openat")
 ERRNO_AT = ("fsync", "fdatasync", "pwrite64", "ftruncate", "unlink", "openat")
@@ -31,9 +31,11 @@ class Point:
         return f"{self.errno or 'SIGKILL'} at {self.call} {self.number}"
 
 
-def count_calls(stage: Stage, calls: tuple[str, ...], only_store: bool) -> dict[str, int]:
-    """How often the daemon's loop makes each call in one night."""
+def count_calls(act: Act, calls: tuple[str, ...], only_store: bool) -> dict[str, int]:
+    """How often the daemon's loop makes each call in one act."""
+    stage = act.stage
     store, trace = stage.folder / "counted", stage.folder / "trace"
+    act.begin(store)
     daemon = stage.daemon(store, held=True)
     tracer = under_strace(daemon, ["-o", str(trace), *_paths(store, only_store), "-e", f"trace={','.join(calls)}"])
     daemon.finish()
@@ -43,22 +45,30 @@ def count_calls(stage: Stage, calls: tuple[str, ...], only_store: bool) -> dict[
         match = _CALL.match(line)
         if match and int(match[1]) == daemon.pid and match[2] in found:
             found[match[2]] += 1
-    shutil.rmtree(store)
     return found
 
 
-def spread(counts: dict[str, int], errnos: tuple[str, ...], most: int) -> list[Point]:
+def spread(acts: list[Act], kind: str, most: int) -> list[tuple[Act, Point]]:
     """At most so many points, evenly spread over all there are."""
-    every = [Point(call, k, errno) for errno in errnos for call, n in counts.items() for k in range(1, n + 1)]
+    only_store = kind == "errno"
+    calls, errnos = (ERRNO_AT, ERRNOS) if only_store else (KILL_AT, ("",))
+    every = [
+        (act, Point(call, k, errno))
+        for act in acts
+        for call, count in count_calls(act, calls, only_store).items()
+        for k in range(1, count + 1)
+        for errno in errnos
+    ]
     if len(every) <= most:
         return every
     return [every[int(k * len(every) / most)] for k in range(most)]
 
 
-def strike(stage: Stage, point: Point, wanted: tuple[bytes, list[tuple[str, str, bool]]]) -> list[str]:
-    """One night with one blow, a second start after it, and what is wrong then."""
+def strike(act: Act, point: Point) -> list[str]:
+    """One act with one blow, a second start after it, and what is wrong then."""
+    stage = act.stage
     store = stage.folder / f"store-{os.getpid()}"
-    shutil.rmtree(store, ignore_errors=True)
+    act.begin(store)
     blow = f"error={point.errno}" if point.errno else "signal=KILL"
     daemon = stage.daemon(store, held=True)
     inject = f"inject={point.call}:{blow}:when={point.number}"
@@ -76,18 +86,18 @@ def strike(stage: Stage, point: Point, wanted: tuple[bytes, list[tuple[str, str,
     again = stage.daemon(store).finish()
     if again != 0:
         said.append(f"the second start ended with {again}")
-    said += differences(stage.result(store), wanted)
-    return [f"{point}: {one}\n{daemon.said()[-1500:] if 'ended' in one else ''}" for one in said]
+    said += differences(stage.result(store), act.wanted)
+    return [
+        f"{point} of the act up to sub {act.shown}: {one}\n{daemon.said()[-1500:] if 'ended' in one else ''}"
+        for one in said
+    ]
 
 
-def run(folder: Path, kind: str, most: int) -> Iterator[tuple[Point, list[str]]]:
-    """Every point and what was wrong with it."""
-    stage = Stage(folder)
-    wanted = undisturbed(stage)
-    only_store = kind == "errno"
-    counts = count_calls(stage, ERRNO_AT if only_store else KILL_AT, only_store)
-    for point in spread(counts, ERRNOS if only_store else ("",), most):
-        yield point, strike(stage, point, wanted)
+def run(folder: Path, kind: str, most: int, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[str, list[str]]]:
+    """Every point (of a share (k, n), every nth) and what was wrong with it."""
+    points = spread(Stage(folder).acts(), kind, most)
+    for act, point in points[share[0] :: share[1]]:
+        yield f"{point} of the act up to sub {act.shown}", strike(act, point)
 
 
 def available() -> str:
