@@ -161,7 +161,7 @@ def find_files(paths: Sequence[str], target: Path, settings: Settings) -> Iterat
         listing = list_images(path, max_depth=settings.watch.max_depth, ignore=settings.watch.ignore)
         for folder in listing.unreadable:
             talk(f"warning: {folder} cannot be listed; its files are left out.")
-        yield from ((file, path) for file in listing.files if not file.is_relative_to(target))
+        yield from ((file, path) for file in map(Path, listing.files) if not file.is_relative_to(target))
 
 
 def in_night_order(found: list[Found], settings: Settings) -> list[Found]:

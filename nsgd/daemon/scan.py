@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nsgd.daemon.settle import FileStat
 from nsgd.frames.names import CAPTURE_SUFFIXES, is_ignored, looks_like_image, suffix_of
 
 SHARES = frozenset(
@@ -25,7 +26,8 @@ STEADY_INODES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs"
 class Listing:
     """Result of one scan."""
 
-    files: dict[Path, os.stat_result] = field(default_factory=dict)
+    files: dict[str, FileStat] = field(default_factory=dict)
+    """Path and status; as text, since there may be a season of them."""
     unreadable: list[Path] = field(default_factory=list)
     """Folders that could not be listed; what lies in them is unknown, not gone."""
     folders: set[int] = field(default_factory=set)
@@ -77,10 +79,8 @@ def _sort_entry(
             if may_enter:
                 listing.folders.add(entry.inode())
                 levels.append((Path(entry.path), depth + 1))
-        elif entry.is_file(follow_symlinks=False):
-            path = Path(entry.path)
-            if suffix_of(path) in CAPTURE_SUFFIXES:
-                listing.files[path] = entry.stat(follow_symlinks=False)
+        elif entry.is_file(follow_symlinks=False) and suffix_of(Path(entry.name)) in CAPTURE_SUFFIXES:
+            listing.files[entry.path] = FileStat.of(entry.stat(follow_symlinks=False))
     except OSError:
         return  # vanished between listing and looking
 

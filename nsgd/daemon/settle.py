@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from nsgd.frames.read import is_whole, looks_unfinished
@@ -31,6 +33,9 @@ RECENT_S = 120.0
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
 
+_DONE = struct.Struct("<qqQd")
+"""A status as it is kept of a file that was handed over: a season of them must fit into little memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
@@ -43,13 +48,20 @@ class FileStat:
     """Later of the times of content and status change."""
 
     @classmethod
-    def of(cls, status: os.stat_result, *, trust_inode: bool = True) -> FileStat:
-        """From `os.stat`; FAT and shares may give a file another inode at every look (`trust_inode` False)."""
-        written_utc_s = max(status.st_mtime, status.st_ctime)
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino if trust_inode else 0, written_utc_s)
+    def of(cls, status: os.stat_result) -> FileStat:
+        """From `os.stat`."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, max(status.st_mtime, status.st_ctime))
 
     def same_content(self, other: FileStat) -> bool:
         return (self.size, self.mtime_ns, self.inode) == (other.size, other.mtime_ns, other.inode)
+
+    def packed(self) -> bytes:
+        """All of it in 32 bytes; `unpacked` gives it back."""
+        return _DONE.pack(self.size, self.mtime_ns, self.inode, self.written_utc_s)
+
+    @classmethod
+    def unpacked(cls, kept: bytes) -> FileStat:
+        return cls(*_DONE.unpack(kept))
 
 
 @dataclass(slots=True)
@@ -91,40 +103,43 @@ class SettledFiles:
     unfinished: Callable[[Path], bool] = looks_unfinished
     busy: bool = False
     """True where the last portion left ripe files behind: ask again at once."""
-    _waiting: dict[Path, _Candidate] = field(default_factory=dict)
-    _done: dict[Path, FileStat] = field(default_factory=dict)
-    _retries: dict[Path, _Retry] = field(default_factory=dict)
+    # Keyed by names: a Path takes several times the memory, and there is one for every file of the folder.
+    _waiting: dict[str, _Candidate] = field(default_factory=dict)
+    _done: dict[str, bytes] = field(default_factory=dict)
+    _retries: dict[str, _Retry] = field(default_factory=dict)
 
-    def saw(self, path: Path, seen: FileStat, now_s: float) -> None:
+    def saw(self, path: Path | str, seen: FileStat, now_s: float) -> None:
         """The file exists and looks like this at `now_s` (any monotonic clock, seconds)."""
-        done = self._done.get(path)
+        name = os.fspath(path)
+        done = self._done.get(name)
         if done is not None:
-            if done.same_content(seen):
+            if FileStat.unpacked(done).same_content(seen):
                 return
-            del self._done[path]
-            self._retries.pop(path, None)
-        waiting = self._waiting.get(path)
+            del self._done[name]
+            self._retries.pop(name, None)
+        waiting = self._waiting.get(name)
         if waiting is None:
-            self._waiting[path] = _Candidate(seen, now_s, told=done is not None)
+            self._waiting[name] = _Candidate(seen, now_s, told=done is not None)
         elif not waiting.stat.same_content(seen):
-            self._waiting[path] = _Candidate(seen, now_s, told=waiting.told)
+            self._waiting[name] = _Candidate(seen, now_s, told=waiting.told)
 
-    def hold(self, path: Path, seen: FileStat) -> None:
+    def hold(self, path: Path | str, seen: FileStat) -> None:
         """Leave this file alone unless it changes."""
-        self._waiting.pop(path, None)
-        self._done[path] = seen
+        self._waiting.pop(os.fspath(path), None)
+        self._done[os.fspath(path)] = seen.packed()
 
-    def gone(self, path: Path) -> bool:
+    def gone(self, path: Path | str) -> bool:
         """The file does not exist any more; True where it had been handed over."""
-        waiting = self._waiting.pop(path, None)
-        self._retries.pop(path, None)
-        return self._done.pop(path, None) is not None or (waiting is not None and waiting.told)
+        name = os.fspath(path)
+        waiting = self._waiting.pop(name, None)
+        self._retries.pop(name, None)
+        return self._done.pop(name, None) is not None or (waiting is not None and waiting.told)
 
     def drop_waiting(self, path: Path) -> None:
         """The file vanished before it was whole; one that was handed over in an earlier state waits for `gone`."""
-        waiting = self._waiting.get(path)
+        waiting = self._waiting.get(os.fspath(path))
         if waiting is not None and not waiting.told:
-            del self._waiting[path]
+            del self._waiting[os.fspath(path)]
 
     def retry(self, path: Path, now_s: float) -> bool:
         """Reading the file failed for now: hand it over again after a pause that doubles.
@@ -134,51 +149,54 @@ class SettledFiles:
         bool
             False where it has been tried for `give_up_s`: only a change brings it back.
         """
-        seen = self._done.get(path)
-        if seen is None:
-            return path in self._waiting
-        retry = self._retries.setdefault(path, _Retry(now_s, FIRST_RETRY_S))
+        name = os.fspath(path)
+        done = self._done.get(name)
+        if done is None:
+            return name in self._waiting
+        retry = self._retries.setdefault(name, _Retry(now_s, FIRST_RETRY_S))
         if now_s - retry.first_s > self.give_up_s:
             return False
-        del self._done[path]
-        self._waiting[path] = _Candidate(seen, now_s, not_before_s=now_s + retry.wait_s, told=True)
+        del self._done[name]
+        seen = FileStat.unpacked(done)
+        self._waiting[name] = _Candidate(seen, now_s, not_before_s=now_s + retry.wait_s, told=True)
         retry.wait_s = min(2.0 * retry.wait_s, LONGEST_RETRY_S)
         return True
 
     def settled(self, now_s: float, now_utc_s: float, most: int = PORTION) -> list[Path]:
         """Files to hand over now, the latest written first; at most `most` formats are asked in one call."""
-        chosen, asked = [], 0
+        chosen: list[str] = []
+        asked = 0
         self.busy = False
-        for path in self._ripe(now_s):
-            candidate = self._waiting[path]
+        for name in self._ripe(now_s):
+            candidate = self._waiting[name]
             if not candidate.asked:
                 if asked == most:
                     self.busy = True
                     break
                 asked += 1
-                self._ask(path, candidate, now_utc_s)
+                self._ask(Path(name), candidate, now_utc_s)
             if self._is_settled(candidate, now_s):
-                chosen.append(path)
-        for path in chosen:
-            self._done[path] = self._waiting.pop(path).stat
-        return chosen
+                chosen.append(name)
+        for name in chosen:
+            self._done[name] = self._waiting.pop(name).stat.packed()
+        return [Path(name) for name in chosen]
 
-    def _ripe(self, now_s: float) -> list[Path]:
+    def _ripe(self, now_s: float) -> list[str]:
         """Files that have been quiet long enough, the latest written first."""
         ripe = [
-            (candidate.stat.written_utc_s, path)
-            for path, candidate in self._waiting.items()
+            (candidate.stat.written_utc_s, name)
+            for name, candidate in self._waiting.items()
             if now_s - candidate.changed_s >= self.quiet_s and now_s >= candidate.not_before_s
         ]
-        return [path for _, path in sorted(ripe, reverse=True)]
+        return [name for _, name in sorted(ripe, reverse=True)]
 
     def of_interest(self, now_s: float, most: int = PORTION) -> list[Path]:
         """Waiting files whose status matters now: of a long queue only those that `settled` asks next."""
         if len(self._waiting) <= most:
-            return list(self._waiting)
-        unasked = [path for path in self._ripe(now_s) if not self._waiting[path].asked]
+            return self.waiting
+        unasked = [name for name in self._ripe(now_s) if not self._waiting[name].asked]
         later = set(unasked[most:])
-        return [path for path in self._waiting if path not in later]
+        return [Path(name) for name in self._waiting if name not in later]
 
     def _ask(self, path: Path, candidate: _Candidate, now_utc_s: float) -> None:
         candidate.asked = True
@@ -196,29 +214,29 @@ class SettledFiles:
 
     @property
     def waiting(self) -> list[Path]:
-        return list(self._waiting)
+        return [Path(name) for name in self._waiting]
 
     @property
-    def known(self) -> tuple[Path, ...]:
-        """Every file seen so far and not gone."""
-        return (*self._done, *self._waiting)
+    def known(self) -> Iterator[str]:
+        """The names of all files seen so far and not gone."""
+        return chain(self._done, self._waiting)
 
     @property
     def count(self) -> int:
         return len(self._done) + len(self._waiting)
 
-    def knows(self, path: Path) -> bool:
-        return path in self._done or path in self._waiting
+    def knows(self, path: Path | str) -> bool:
+        return os.fspath(path) in self._done or os.fspath(path) in self._waiting
 
     def written_utc_s(self, path: Path) -> float:
         """When a handed-over file was last written."""
-        return self._done[path].written_utc_s
+        return FileStat.unpacked(self._done[os.fspath(path)]).written_utc_s
 
     def incomplete(self, now_s: float, longer_than_s: float = 10.0) -> list[Path]:
         """Files known to be incomplete that did not change for a while (shown to the user)."""
         return [
-            path
-            for path, candidate in self._waiting.items()
+            Path(name)
+            for name, candidate in self._waiting.items()
             if candidate.asked and candidate.whole is False and now_s - candidate.changed_s > longer_than_s
         ]
 

@@ -153,8 +153,8 @@ class FolderWatch:
         self._lost_reason = "not looked at yet"
         self._events_reason = ""
         self._other_disk = ""
-        self._elsewhere: frozenset[Path] = frozenset()
-        self._expected: frozenset[Path] = frozenset()
+        self._elsewhere: frozenset[str] = frozenset()
+        self._expected: frozenset[str] = frozenset()
         self._deaf = False
         self._unwatched = 0
         self._scans = 0
@@ -198,7 +198,7 @@ class FolderWatch:
 
     def expect(self, paths: frozenset[Path]) -> None:
         """Files that were here when the daemon last ran; the first scan reports those that are not (before `turn`)."""
-        self._expected = paths
+        self._expected = frozenset(map(str, paths))
 
     def retry(self, path: Path) -> None:
         """Hand this file over again after a pause (any thread)."""
@@ -272,15 +272,15 @@ class FolderWatch:
         self._next_scan_s = now_s
         self._start_observer(now_s)
 
-    def _hold(self, listing: Listing, known: set[Path]) -> None:
+    def _hold(self, listing: Listing, known: set[str]) -> None:
         """Another disk: what lies on it already is not this night's; what comes from now on is."""
         self._elsewhere = frozenset(known)
         self._other_disk = (
             f"another disk is mounted here: its {len(listing.files)} older files are left alone, new ones are taken"
         )
         log.warning("%s: %s", self.folder, self._other_disk)
-        for path, status in listing.files.items():
-            self._files.hold(path, self._stat_of(status))
+        for path, seen in listing.files.items():
+            self._files.hold(path, self._trusted(seen))
 
     def _list(self) -> Listing | None:
         try:
@@ -289,8 +289,9 @@ class FolderWatch:
             self._lose(f"the folder cannot be listed: {error.strerror or error}")
             return None
 
-    def _stat_of(self, status: os.stat_result) -> FileStat:
-        return FileStat.of(status, trust_inode=self._steady_inodes)
+    def _trusted(self, seen: FileStat) -> FileStat:
+        """FAT and shares may give a file another inode at every look."""
+        return seen if self._steady_inodes else replace(seen, inode=0)
 
     # ---- events ----------------------------------------------------------------------------------
 
@@ -340,7 +341,7 @@ class FolderWatch:
         except OSError:
             return  # a disk in trouble: presence is checked apart
         if is_plain_file(status):
-            self._files.saw(path, self._stat_of(status), now_s)
+            self._files.saw(path, self._trusted(FileStat.of(status)), now_s)
 
     def _look_again(self, now_s: float) -> None:
         for path in self._files.of_interest(now_s):
@@ -390,20 +391,19 @@ class FolderWatch:
     def _take_in(self, listing: Listing, now_s: float, now_utc_s: float) -> int:
         """Show every listed file to the rules; returns how many an event should have told before."""
         untold = 0
-        for path, status in listing.files.items():
+        for path, seen in listing.files.items():
             if not self._files.knows(path):
-                untold += self._should_have_been_told(status, now_utc_s)
-            self._files.saw(path, self._stat_of(status), now_s)
+                untold += self._should_have_been_told(seen, now_utc_s)
+            self._files.saw(path, self._trusted(seen), now_s)
         if self._scans == 0:
-            latest = max(listing.files, key=lambda path: listing.files[path].st_mtime, default=self.folder / "none")
-            self._hot = {self.folder: set(), latest.parent: set()}
+            latest = max(listing.files, key=lambda path: listing.files[path].mtime_ns, default=self.folder / "none")
+            self._hot = {self.folder: set(), Path(latest).parent: set()}
         self._scans += 1
         self._last_scan_utc_s = now_utc_s
         return untold
 
-    def _should_have_been_told(self, status: os.stat_result, now_utc_s: float) -> bool:
-        written_utc_s = max(status.st_mtime, status.st_ctime)
-        return self._scans > 0 and self._last_scan_utc_s < written_utc_s < now_utc_s - DEAF_AFTER_S
+    def _should_have_been_told(self, seen: FileStat, now_utc_s: float) -> bool:
+        return self._scans > 0 and self._last_scan_utc_s < seen.written_utc_s < now_utc_s - DEAF_AFTER_S
 
     def _judge_events(self, untold: int, listing: Listing, now_s: float) -> None:
         """Are events to be relied on? If not, the folder is polled until they come again."""
@@ -443,12 +443,12 @@ class FolderWatch:
 
     def _forget_missing(self, listing: Listing) -> list[Path]:
         missing = [path for path in self._files.known if path not in listing.files and path not in self._elsewhere]
-        return [path for path in missing if self._files.gone(path)]
+        return [Path(path) for path in missing if self._files.gone(path)]
 
     def _missed(self, listing: Listing) -> list[Path]:
         """What vanished before this start; nothing where all of it did, since that is another disk or none."""
         expected, self._expected = self._expected, frozenset()
-        missing = [path for path in sorted(expected) if path not in listing.files]
+        missing = [Path(path) for path in sorted(expected) if path not in listing.files]
         return missing if len(missing) < len(expected) else []
 
 

@@ -431,7 +431,7 @@ def test_a_scan_stays_inside_and_comes_to_an_end(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "s.fits"))
         os.link(root / "a.fits", root / "hard.fits")
-        names = sorted(path.name for path in list_images(root).files)
+        names = sorted(Path(path).name for path in list_images(root).files)
     assert names == ["a.fits", "a.fits", "hard.fits"]
 
 
@@ -439,7 +439,7 @@ def test_odd_names_are_listed(tmp_path: Path) -> None:
     names = [b"caf\xe9.fits", b"x" * 250 + b".fits", b"new\nline\x1b[31m.fits", "Ω 星.fits".encode(), b"-rf.fits"]
     for name in names:
         (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_bytes(b"x")
-    assert {os.fsencode(path.name) for path in list_images(tmp_path).files} == set(names)
+    assert {os.fsencode(Path(path).name) for path in list_images(tmp_path).files} == set(names)
 
 
 def test_the_users_ignore_list_counts_for_files_and_folders(tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_the_users_ignore_list_counts_for_files_and_folders(tmp_path: Path) -> N
     for name in ("Focus/a.fits", "test_1.fits", "b.fits"):
         (tmp_path / name).write_bytes(b"x")
     found = list_images(tmp_path, ignore=("focus", "TEST*")).files
-    assert [path.name for path in found] == ["b.fits"]
+    assert [Path(path).name for path in found] == ["b.fits"]
 
 
 @pytest.mark.parametrize(

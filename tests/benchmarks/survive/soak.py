@@ -39,6 +39,8 @@ class Soak:
 
     subs: int
     rss_kb_per_sub: float
+    rss_kb_per_sub_err: float
+    """Half of the slope's 95 % confidence interval."""
     descriptors: tuple[int, int]
     threads: tuple[int, int]
     cpu_ms_per_sub: float
@@ -122,7 +124,7 @@ def judge(samples: list[Sample], store: Path, subs: int) -> Soak:
     """Lines through the samples after the first part (500 subs, or a fifth of a short run)."""
     settled = [one for one in samples if one.subs >= min(500, subs // 5)]
     x = np.array([one.subs for one in settled], dtype=float)
-    rss_slope = float(np.polyfit(x, [one.rss_kb for one in settled], 1)[0])
+    rss, covariance = np.polyfit(x, [one.rss_kb for one in settled], 1, cov=True)
     per_sub_s = np.diff([one.cpu_s for one in settled]) / np.diff(x)
     slope, level = np.polyfit(x[1:], per_sub_s, 1)
     first, last = level + slope * x[1], level + slope * x[-1]
@@ -131,7 +133,8 @@ def judge(samples: list[Sample], store: Path, subs: int) -> Soak:
     connection.close()
     return Soak(
         subs=subs,
-        rss_kb_per_sub=rss_slope,
+        rss_kb_per_sub=float(rss[0]),
+        rss_kb_per_sub_err=float(1.96 * np.sqrt(covariance[0, 0])),
         descriptors=(settled[0].descriptors, settled[-1].descriptors),
         threads=(settled[0].threads, settled[-1].threads),
         cpu_ms_per_sub=float(np.mean(per_sub_s) * 1e3),
