@@ -129,17 +129,16 @@ class SettledFiles:
         self._done[os.fspath(path)] = seen.packed()
 
     def gone(self, path: Path | str) -> bool:
-        """The file does not exist any more; True where it had been handed over."""
-        name = os.fspath(path)
-        waiting = self._waiting.pop(name, None)
-        self._retries.pop(name, None)
-        return self._done.pop(name, None) is not None or (waiting is not None and waiting.told)
+        """The file does not exist any more; True where it was known.
 
-    def drop_waiting(self, path: Path) -> None:
-        """The file vanished before it was whole; one that was handed over in an earlier state waits for `gone`."""
-        waiting = self._waiting.get(os.fspath(path))
-        if waiting is not None and not waiting.told:
-            del self._waiting[os.fspath(path)]
+        One that only waited counts too: before a restart it may have been handed over, and cut short since.
+        """
+        name = os.fspath(path)
+        known = self.knows(name)
+        self._waiting.pop(name, None)
+        self._done.pop(name, None)
+        self._retries.pop(name, None)
+        return known
 
     def retry(self, path: Path, now_s: float) -> bool:
         """Reading the file failed for now: hand it over again after a pause that doubles.

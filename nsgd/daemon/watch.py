@@ -335,11 +335,8 @@ class FolderWatch:
     def _look(self, path: Path, now_s: float) -> None:
         try:
             status = path.lstat()
-        except FileNotFoundError:
-            self._files.drop_waiting(path)  # a file handed over before: the next scan says whether it is gone
-            return
         except OSError:
-            return  # a disk in trouble: presence is checked apart
+            return  # gone, as the next scan will say, or a disk in trouble: presence is checked apart
         if is_plain_file(status):
             self._files.saw(path, self._trusted(FileStat.of(status)), now_s)
 

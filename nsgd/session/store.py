@@ -456,6 +456,7 @@ class Store(Reader):
         self._unsaved: set[int] = set()
         self.save_problem = ""
         """Why the disk refuses to write, "" while all is saved."""
+        self._only_reads = False
         self._change = self._highest("counter", "last")
         self._ids = {
             table: self._highest(table, _TABLES[table]) for table in ("series", "subs", "alerts", "outbox", "requests")
@@ -803,6 +804,7 @@ class Store(Reader):
         except StoreUnwritable as problem:
             if len(self._unsaved) >= MOST_UNSAVED:
                 raise
+            self._only_reads = getattr(problem.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
             self._keep_in_memory(rows, problem.sentence)
             if unsaved is not None:
                 self._unsaved.add(unsaved)
@@ -821,6 +823,8 @@ class Store(Reader):
 
     def _write_to_disk(self, rows: Sequence[Put]) -> None:
         was_unsaved = bool(self.save_problem)
+        if was_unsaved and self._only_reads:
+            self._connect_anew()
         with self._transaction():
             if was_unsaved:
                 for table in _TABLES:
@@ -836,15 +840,24 @@ class Store(Reader):
     def _keep_in_memory(self, rows: Sequence[Put], problem: str) -> None:
         with _mapped_errors(self.folder):
             if not self.save_problem:
-                for table in _TABLES:
-                    self._connection.execute(
-                        f"CREATE TEMP TABLE IF NOT EXISTS {table} AS SELECT * FROM main.{table} LIMIT 0"
-                    )
-                    self._connection.execute(
-                        f"CREATE UNIQUE INDEX IF NOT EXISTS temp.key_of_{table} ON {table} ({_TABLES[table]})"
-                    )
+                _lay_over(self._connection)
             self._put("temp", rows)
         self.save_problem = problem
+
+    def _connect_anew(self) -> None:
+        """SQLite opens what it may not write at that moment for reading, and stays with it: open it once more."""
+        with _mapped_errors(self.folder):
+            kept = {table: self._connection.execute(f"SELECT * FROM temp.{table}").fetchall() for table in _TABLES}
+            # The old one first: connections of one process share the write-ahead log's index as it was opened.
+            self._connection.close()
+            try:
+                self._connection = _connect_for_writing(self.folder)
+            except StoreUnwritable:
+                self._connection = _connect_for_reading(self.folder / DATABASE)
+            _lay_over(self._connection)
+            for table, rows in ((table, rows) for table, rows in kept.items() if rows):
+                marks = ", ".join("?" * len(rows[0]))
+                self._connection.executemany(f"INSERT INTO temp.{table} VALUES ({marks})", rows)
 
     def _put(self, schema: str, rows: Sequence[Put]) -> None:
         for table, values in rows:
@@ -925,6 +938,13 @@ def _connect_for_writing(folder: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _lay_over(connection: sqlite3.Connection) -> None:
+    """Empty tables in memory for the rows that the disk does not take."""
+    for table, key in _TABLES.items():
+        connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} AS SELECT * FROM main.{table} LIMIT 0")
+        connection.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS temp.key_of_{table} ON {table} ({key})")
 
 
 def _check(connection: sqlite3.Connection, folder: Path) -> None:

@@ -123,7 +123,8 @@ class Service:
                 """Say nothing."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Answer)
-        self.url = f"json://127.0.0.1:{self._server.server_port}/"
+        # Patient, so that no answer counts as lost on a busy machine: a lost answer may ring the phone twice.
+        self.url = f"json://127.0.0.1:{self._server.server_port}/?cto=120&rto=120"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
