@@ -28,6 +28,14 @@ def test_a_refusing_disk_ends_nothing_and_loses_nothing(tmp_path: Path) -> None:
     assert [said for _, said in strike.run(tmp_path, "errno", 4) if said] == []
 
 
+@needs_strace
+def test_a_disk_that_refuses_as_the_store_is_opened_is_written_later(tmp_path: Path) -> None:
+    act = Stage(tmp_path, subs=4).acts()[-1]
+    # The open of the database and of its write-ahead log: SQLite then takes them for reading only, without a word.
+    points = [strike.Point("openat", 2, "EROFS"), strike.Point("openat", 3, "ENOSPC")]
+    assert [said for point in points if (said := strike.strike(act, point))] == []
+
+
 @needs_fuse
 def test_a_power_cut_costs_at_most_the_sub_in_flight_which_is_redone(tmp_path: Path) -> None:
     assert [said for _, said in powercut.run(tmp_path, 2) if said] == []

@@ -621,6 +621,33 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         Reader.open(tmp_path)
 
 
+def test_a_store_of_the_first_schema_is_read_whole_and_goes_on(tmp_path: Path) -> None:
+    kept = Path(__file__).with_name("schemas") / "1.sql"
+    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        connection.executescript(kept.read_text())
+    connection.close()
+    with Store.open(tmp_path, NOW) as store:
+        first, second = store.subs()
+        assert (first, second.failure) == (
+            sub_row(0, sub_id=1, series_id=1, decision="reject", change=3),
+            Failure("no_stars", "5 stars matched, 6 needed"),
+        )
+        rng = np.random.default_rng(11)
+        found_facts, found_catalogue = store.facts(1), store.catalogue(1)
+        assert found_facts is not None
+        assert same_arrays(found_facts, facts(rng, 20, 9))
+        assert found_catalogue is not None
+        assert same_arrays(found_catalogue, catalogue(rng))
+        assert [row.alert for row in store.alerts()] == [ALERT]
+        assert [row.service for row in store.due(NOW)] == ["phone"]
+        assert [(one.kind, one.args) for one in store.requests()] == [
+            ("limits", {"series_id": 1, "limits": {"weight": 0.3}})
+        ]
+        assert (store.state("alarm"), store.ignored()) == ('{"kept":1}', {"dark": 1})
+        assert [one.path for one in store.unreadable()] == ["/captures/broken.fits"]
+        assert commit(store, 2) == 3
+
+
 def test_a_damaged_store_is_moved_aside(tmp_path: Path) -> None:
     with Store.open(tmp_path, NOW) as store:
         commit(store)

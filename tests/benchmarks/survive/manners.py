@@ -55,7 +55,7 @@ def run(folder: Path, count: int, pause_s: float = 0.25) -> tuple[float, float]:
         for turn in range(2 * count // TURN):
             alone = turn % 2 == 0
             daemon.send_signal(signal.SIGSTOP if alone else signal.SIGCONT)
-            time.sleep(0.5)
+            time.sleep(0.2)
             part = lights / f"{turn:04d}"
             part.mkdir()
             times[alone] += write_times_s(part, files, TURN, pause_s)

@@ -105,7 +105,6 @@ class Stage:
             status = self.daemon(store).finish()
             assert status == 0, status
             acts.append(Act(self, shown, before, self.result(store)))
-        assert acts[-1].wanted[1], "the cloud rang nobody, so no alert could be lost"
         return acts
 
     def daemon(self, store: Path, *, held: bool = False) -> Daemon:
