@@ -628,10 +628,8 @@ def test_a_store_of_the_first_schema_is_read_whole_and_goes_on(tmp_path: Path) -
     connection.close()
     with Store.open(tmp_path, NOW) as store:
         first, second = store.subs()
-        assert (first, second.failure) == (
-            sub_row(0, sub_id=1, series_id=1, decision="reject", change=3),
-            Failure("no_stars", "5 stars matched, 6 needed"),
-        )
+        assert repr(first) == repr(sub_row(0, sub_id=1, series_id=1, decision="reject", change=3))
+        assert second.failure == Failure("no_stars", "5 stars matched, 6 needed")
         rng = np.random.default_rng(11)
         found_facts, found_catalogue = store.facts(1), store.catalogue(1)
         assert found_facts is not None

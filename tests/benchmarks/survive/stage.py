@@ -22,7 +22,7 @@ from nsgd.settings import Settings
 from nsgd.simulate import night, sub_cards, write_sub
 
 WIDTH_PX, HEIGHT_PX = 320, 240
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 ACT_SUBS = 2
 NOBODY = "json://127.0.0.1:9/"
 """Nobody listens there: every message stays in the outbox."""
