@@ -59,13 +59,20 @@ class Desk:
 
     def done(self) -> None:
         """The message of this rig's claim is out."""
-        import psycopg
-
         try:
             with link(self._url) as connection:
-                connection.execute("UPDATE nsgd.claims SET sent_at = now() WHERE rig = nsgd.me() AND sent_at IS NULL")
-        except (FleetProblem, BadRequest, psycopg.Error):
-            log.warning("the fleet could not be told that the message is out; another rig may send it too")
+                _mark_sent(connection)
+        except (FleetProblem, BadRequest) as problem:
+            log.warning("%s Another rig may send the message too.", problem.sentence)
+
+
+def _mark_sent(connection: Connection[Any]) -> None:
+    import psycopg
+
+    try:
+        connection.execute("UPDATE nsgd.claims SET sent_at = now() WHERE rig = nsgd.me() AND sent_at IS NULL")
+    except psycopg.Error as problem:
+        raise fleet_problem(problem) from None
 
 
 def _claimed(connection: Connection[Any], what: str) -> Teller:

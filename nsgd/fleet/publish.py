@@ -316,9 +316,9 @@ class Publisher(threading.Thread):
 
     def _serve(self) -> None:
         """One connection's life: state first, then what the server has not confirmed yet."""
-        import psycopg
-
         with link(self._url) as connection, Reader.open(self._store.folder) as reader:
+            import psycopg
+
             try:
                 fleet, cursor = self._agree(connection)
                 feed = Feed(reader, self._limits)

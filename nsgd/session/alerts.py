@@ -343,7 +343,8 @@ def _weighed(event: Event, scene: _Scene) -> Event:
     said = opinion(scene.neighbours, event.began_utc_s)
     if said is Opinion.SHARED:
         return replace(event, shared=True)
-    if said is Opinion.ALONE and event.cause not in ("dew", "obstruction"):
+    faint = event.below_run > 0 or event.told_cause == ALONE
+    if said is Opinion.ALONE and faint and event.cause not in ("dew", "obstruction"):
         return replace(event, cause=ALONE, sentence="the other rigs of the site see clear sky")
     return event
 
@@ -394,19 +395,18 @@ def _since(run: int, since_utc_s: float, seen: Observation) -> float:
 def _is_due(state: AlarmState, event: Event, seen: Observation, rule: Rule, scene: _Scene) -> bool:
     """Whether the phone may ring for the sky: long enough, or so deep with two other signs that one sub will do.
 
-    One will do too where other rigs of the site see the same.
+    Where other rigs of the site see the same, one sub fewer will do; where they can be asked and do not, one never.
     """
     if _is_bright_sky(state, scene.now_utc_s):
         return False
-    if event.below_run and opinion(scene.neighbours, event.began_utc_s) is Opinion.SHARED:
-        return True
-    patience = 2.0 ** len(_flaps(state, scene.now_utc_s))
-    if event.below_run >= rule.subs and seen.end_utc_s - event.below_since_utc_s >= min(
-        rule.seconds * patience, 1200.0
-    ):
+    shared = opinion(scene.neighbours, event.began_utc_s) is Opinion.SHARED
+    patience = 2.0 ** len(_flaps(state, scene.now_utc_s)) - int(shared)
+    lasted_s = seen.end_utc_s - event.below_since_utc_s
+    if event.below_run >= rule.subs - int(shared) and lasted_s >= min(rule.seconds * patience, 1200.0):
         return True
     sky = state.seen
-    if not seen.failure and seen.transmission < 0.5 and sky.cues >= TWICE and sky.cause == "cloud":
+    asked = len(scene.neighbours) >= TWICE and not shared
+    if not asked and not seen.failure and seen.transmission < 0.5 and sky.cues >= TWICE and sky.cause == "cloud":
         return True
     return sky.state in BAD_STATES and seen.end_utc_s - event.began_utc_s >= rule.thinning_s
 
