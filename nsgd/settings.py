@@ -87,7 +87,7 @@ class Limits(Section):
     )
     weight: Fraction = Field(0.25, description="Reject below this weight (per exposure, of the best sub).")
     fwhm_px: float = Field(0.0, ge=0.0, le=100.0, description="Reject stars wider than this, pixels; 0 = off.")
-    ellipticity: Fraction = Field(1.0, description="Reject stars more elongated than this (1 - b/a); 1 = off.")
+    ellipticity: Fraction = Field(0.5, description="Reject stars more elongated than this (1 - b/a); 1 = off.")
 
 
 class Site(Section):
@@ -131,7 +131,7 @@ class Alarm(Section):
     quiet_to: str = Field(
         "", pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^$", description='End of the quiet hours, local time "HH:MM".'
     )
-    soft_stars: bool = Field(False, description="Also tell when the stars stay soft or trailed.")
+    soft_stars: bool = Field(False, description="Also tell when the stars stay soft.")
     dawn_summary: bool = Field(True, description="One message at the end of the night with what was kept and lost.")
     on_change: tuple[str, ...] = Field(
         (),

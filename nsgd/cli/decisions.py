@@ -284,9 +284,9 @@ def apply() -> int:
     Example: nsgd apply --store night
     """
     from nsgd.config import zone_of
-    from nsgd.daemon.apply import ALARM_STATE, apply_requests
+    from nsgd.daemon.apply import apply_requests
     from nsgd.session.alerts import AlarmState
-    from nsgd.session.store import Reader, Store
+    from nsgd.session.store import ALARM_STATE, Reader, Store
     from nsgd.walk import Walker
 
     folder, settings = store_folder(), load_settings().settings

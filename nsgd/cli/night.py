@@ -123,9 +123,6 @@ def is_clear(quiet: bool) -> int:
     \b
     Example: nsgd is-clear && echo "go on imaging"
     """
-    from nsgd.records import SkyState
-    from nsgd.session.alerts import is_clear as may_go_on
-
     try:
         facts = _status(time.time())
     except StoreUnusable as problem:
@@ -133,9 +130,7 @@ def is_clear(quiet: bool) -> int:
         return UNKNOWN
     if not quiet:
         say(facts["sentence"])
-    if facts["note"] or facts["sky"] == "no subs yet":
-        return UNKNOWN
-    known = may_go_on(SkyState(facts["sky"]), facts["transmission"] or 0.0, load_settings().settings.alarm)
+    known = facts["clear"]
     return UNKNOWN if known is None else CLEAR if known else NOT_CLEAR
 
 
@@ -143,9 +138,11 @@ def _status(now_utc_s: float) -> dict[str, Any]:
     """Everything `nsgd status` says, as plain values; None where a figure is missing."""
     from nsgd.dashboard.headline import headline, say
     from nsgd.dashboard.night import Night
+    from nsgd.session.alerts import is_clear as may_go_on
 
+    settings = load_settings().settings
     with open_reader() as reader:
-        night = Night(load_settings().settings.limits)
+        night = Night(settings.limits)
         night.merge(reader.changes_since(0))
         ignored, unreadable, running = reader.ignored(), reader.unreadable(), daemon_runs(reader)
     newest = night.newest()
@@ -154,6 +151,7 @@ def _status(now_utc_s: float) -> dict[str, Any]:
     return {
         "sky": line.word.lower(),
         "note": line.note.lower(),
+        "clear": None if line.note or newest is None else may_go_on(night.alarm(), settings.alarm),
         "transmission": _number(line.transmission),
         "last_sub_age_s": _number(line.age_s),
         "last_sub": newest.path if newest else None,

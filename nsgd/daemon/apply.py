@@ -8,12 +8,10 @@ from pydantic import ValidationError
 
 from nsgd.errors import BadRequest
 from nsgd.session.alerts import AlarmState, acknowledge, end_session, snooze
-from nsgd.session.store import Request, Store
+from nsgd.session.store import ALARM_STATE, Request, Store
 from nsgd.settings import Limits
 from nsgd.walk import Walker
 
-ALARM_STATE = "alarm"
-"""Name of the alarm's state in the store."""
 _DECISIONS = {"accept": "accept", "reject": "reject", "undo": ""}
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 
 from nsgd.config import zone_of
-from nsgd.daemon.apply import ALARM_STATE, apply_requests
+from nsgd.daemon.apply import apply_requests
 from nsgd.daemon.backlog import SHORT, Backlog
 from nsgd.daemon.graph import draw_alert, trim_pictures
 from nsgd.daemon.herald import Ears, Herald
@@ -40,7 +40,7 @@ from nsgd.records import Alert, Failure, SubRow
 from nsgd.session.alerts import AlarmState, notice, over, report, step
 from nsgd.session.series import session_of, stream_key
 from nsgd.session.sky import observe
-from nsgd.session.store import PREVIEWS, DaemonStatus, FolderStatus, Store, SubCommit
+from nsgd.session.store import ALARM_STATE, PREVIEWS, DaemonStatus, FolderStatus, Store, SubCommit
 from nsgd.settings import Settings, Watch
 from nsgd.walk import Walker, ordering_time
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.records import NAN, Floats, SeriesRow, SubRow, SubStatus, Verdict
+from nsgd.session.alerts import AlarmState
 from nsgd.session.judge import Columns, Verdicts, judge
 from nsgd.session.series import natural_key
 from nsgd.session.sky import Sky, look, observe
@@ -111,6 +112,10 @@ def limits_of(series: SeriesRow, defaults: Limits) -> Limits:
     return defaults.model_copy(update=dict(series.limits)) if series.limits else defaults
 
 
+def _is_internal(row: SubRow) -> bool:
+    return row.failure is not None and row.failure.kind == "internal"
+
+
 @dataclass
 class Night:
     """Everything read from the store so far."""
@@ -128,7 +133,10 @@ class Night:
     """Series whose order must be made anew."""
     _verdicts: dict[int, Verdicts] = field(default_factory=dict)
     """Per series: what was judged since it last changed."""
-    _sky: Sky | None = None
+    _alarm_text: str | None = None
+    _judged: AlarmState | None = None
+    """The daemon's alarm, as it stands in the store."""
+    _alarm: AlarmState | None = None
     _newest_view: View | None = None
 
     def merge(self, changes: Changes) -> set[int]:
@@ -144,7 +152,10 @@ class Night:
             touched.add(sub.series_id)
         self._stale |= touched
         if touched:
-            self._sky = self._newest_view = None
+            self._alarm = self._newest_view = None
+        if changes.alarm is not None and changes.alarm != self._alarm_text:
+            self._alarm_text, self._alarm = changes.alarm, None
+            self._judged = AlarmState.from_json(changes.alarm)
         for series_id in touched:
             self._verdicts.pop(series_id, None)
         for alert in changes.alerts:
@@ -198,11 +209,24 @@ class Night:
 
     def sky(self) -> Sky:
         """What the sky does after the newest subs of all series, as the alarm sees it."""
-        if self._sky is None:
-            self._sky = Sky()
-            for row in self.recent(SKY_MEMORY):
-                self._sky = look(self._sky, observe(row, self.verdict(row)))
-        return self._sky
+        return self.alarm().seen
+
+    def alarm(self) -> AlarmState:
+        """The alarm as the daemon has judged it; where none did, the sky after the newest subs."""
+        if self._alarm is None:
+            self._alarm = self._judged if self._judged is not None and self._has_seen(self._judged) else self._rebuilt()
+        return self._alarm
+
+    def _has_seen(self, alarm: AlarmState) -> bool:
+        """Whether the alarm knows the newest sub; those over which nsgd itself failed it never sees."""
+        newest = next((row for row in reversed(self.recent(SKY_MEMORY)) if not _is_internal(row)), None)
+        return newest is not None and alarm.seen.last_utc_s >= newest.order_utc_s
+
+    def _rebuilt(self) -> AlarmState:
+        sky = Sky()
+        for row in self.recent(SKY_MEMORY):
+            sky = look(sky, observe(row, self.verdict(row)))
+        return AlarmState(seen=sky)
 
     def verdict(self, row: SubRow) -> Verdict:
         """The verdict of one sub, also where it failed before its series was known."""

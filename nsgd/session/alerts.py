@@ -361,16 +361,17 @@ def _began(sky: Sky, seen: Observation) -> float:
 def _is_dark(sky: Sky, seen: Observation, rule: Rule) -> bool:
     """Whether a sub is too faint for the rule; no star at all is, a lost field is not."""
     if seen.failure:
-        return sky.state is SkyState.NO_STARS and sky.cause != "no light"
-    return seen.transmission < rule.below and not (seen.learning and sky.state is SkyState.LEARNING)
+        gone = sky.state in (SkyState.NO_STARS, SkyState.CLOUDY)
+        return gone and sky.cause not in ("no light", "field lost")
+    return seen.transmission < rule.below * sky.expected and not (seen.learning and sky.state is SkyState.LEARNING)
 
 
 def _is_thin(sky: Sky, seen: Observation, rule: Rule) -> bool:
-    return math.isfinite(rule.thinning_s) and sky.state in BAD_STATES and seen.transmission < 0.98
+    return math.isfinite(rule.thinning_s) and sky.state in BAD_STATES and seen.transmission < 0.98 * sky.expected
 
 
 def _followed(event: Event, sky: Sky, seen: Observation, dark: bool, rule: Rule) -> Event:
-    bright = not seen.failure and seen.transmission > rule.above
+    bright = not seen.failure and not seen.learning and seen.transmission > rule.above * sky.expected
     lost_s = seen.exposure_s if seen.rejected and seen.exposure_s > 0 else 0.0
     known = [value for value in (event.deepest, seen.transmission) if math.isfinite(value)]
     return replace(
@@ -406,7 +407,8 @@ def _is_due(state: AlarmState, event: Event, seen: Observation, rule: Rule, scen
         return True
     sky = state.seen
     asked = len(scene.neighbours) >= TWICE and not shared
-    if not asked and not seen.failure and seen.transmission < 0.5 and sky.cues >= TWICE and sky.cause == "cloud":
+    sure = sky.cause == "cloud" and sky.cues >= TWICE and not sky.ambiguous
+    if sure and not asked and not seen.failure and seen.transmission < 0.5:
         return True
     return sky.state in BAD_STATES and seen.end_utc_s - event.began_utc_s >= rule.thinning_s
 
@@ -426,8 +428,8 @@ def _flaps(state: AlarmState, now_utc_s: float) -> list[float]:
 def _closed(state: AlarmState, event: Event, utc_s: float) -> AlarmState:
     return replace(
         state,
-        event=replace(event, ended_utc_s=utc_s),
-        tally=_noted(state.tally, event, utc_s),
+        event=replace(event, ended_utc_s=event.above_since_utc_s),
+        tally=_noted(state.tally, event, event.above_since_utc_s),
         cleared_utc_s=(*state.cleared_utc_s, utc_s)[-12:],
     )
 
@@ -447,7 +449,7 @@ def _watch_telescope(state: AlarmState, seen: Observation, scene: _Scene) -> Ala
     signs = (
         ("field_lost", sky.lost_run, TWICE, sky.evidence),
         ("no_light", sky.dark_run if sky.cause == "no light" else 0, TWICE, sky.evidence),
-        ("trailed", sky.trailed_run if scene.alarm.soft_stars else 0, IN_A_ROW, f"ellipticity {seen.ellipticity:.2f}"),
+        ("trailed", sky.trailed_run, IN_A_ROW, f"ellipticity {seen.ellipticity:.2f}"),
         ("soft", sky.soft_run if scene.alarm.soft_stars else 0, IN_A_ROW, f"stars {seen.fwhm_px:.1f} px wide"),
     )
     for kind, run, enough, sentence in signs:
@@ -687,14 +689,18 @@ def _known(value: float, digits: int = 0) -> float | None:
     return round(value, digits) if math.isfinite(value) else None
 
 
-def is_clear(sky: SkyState, transmission: float, alarm: Alarm) -> bool | None:
+def is_clear(state: AlarmState, alarm: Alarm) -> bool | None:
     """Whether a sequencer may go on, from a fresh state; None where nobody knows.
 
-    A veil that leaves more light than the all-clear asks for is thinning, and clear enough to go on.
+    A veil that leaves more light than the all-clear asks for is thinning, and clear enough to go on. A gap in cloud
+    that was told of is none: the all-clear decides.
     """
-    if sky is SkyState.CLEAR or (sky is SkyState.THINNING and transmission > rule_of(alarm).above):
-        return True
-    return False if sky in BAD_STATES else None
+    sky, seen = state.sky, state.seen
+    if sky in BAD_STATES or sky is SkyState.CLEAR:
+        told = state.event is not None and state.event.told and not state.event.ended
+        veil = sky is SkyState.THINNING and seen.transmission > rule_of(alarm).above * seen.expected
+        return not told and (sky is SkyState.CLEAR or veil)
+    return None
 
 
 # --- replay --------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ cloud        light irregular in time; stars uneven over the field; sky brighter 
 haze         low and even since the beginning of the night
 dew          light falls smoothly for many minutes and does not come back; stars swell; sky no brighter
 obstruction  an edge moves over the field, or light and sky fall together to nothing
+airmass      light falls smoothly and as slowly as when an object sinks, and the subs do not say how
+             high it stood
 ===========  =====================================================================================
 """
 
@@ -22,6 +24,8 @@ from nsgd.records import NAN, Floats
 
 STILL_THERE = 0.5
 """Part of the deepest loss below which the light counts as coming back."""
+SINKING_PER_HOUR, SUNK = 0.22, 0.35
+"""Most light that an object loses by sinking to 25 degrees: 0.25 mag per airmass, one airmass an hour; ln."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Sample:
     """Difference."""
     background: float = NAN
     """Structure of the sky relative to its level."""
+    stream: str = ""
+    airmass: float = NAN
+    """NaN where the loss may hold extinction that nobody could take out."""
     normal_subs: int = 0
 
     @property
@@ -67,6 +74,14 @@ class Sample:
         """Stars disagree more than usual, and more than their own noise, or a pattern lies over the field."""
         scattered = self.scatter > 1.35 and not self.floor < 0.02
         return scattered or (self.pattern not in ("", "uniform") and self.pattern_rms > 0.02)
+
+    @property
+    def ambiguous(self) -> bool:
+        """A person, a lamp or a cable before the telescope may look like this for one sub."""
+        near = self.pattern in ("one_side", "centre") or self.sky < -4.0 * self.sky_sigma
+        lit = self.sky > 0.5 or self.background > 1.5 or self.scatter > 3.0
+        moved = self.ellipticity > 0.1 or self.fwhm > 1.3
+        return near or lit or moved
 
     @property
     def odd(self) -> bool:
@@ -104,8 +119,14 @@ def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> C
         edge = "an edge moved over the field"
     if edge:
         return Cause("obstruction", edge)
-    smooth = _smooth_fall(samples) or (_still_wet(samples) if before == "dew" else "")
+    covered = _covered(samples)
+    if covered:
+        return Cause("obstruction", covered)
     cloud = _cloud_signs(samples)
+    sinking = "" if cloud or before in ("cloud", "haze", "obstruction") else _sinking(samples)
+    if sinking:
+        return Cause("airmass", sinking)
+    smooth = _smooth_fall(samples) or (_still_wet(samples) if before == "dew" else "")
     if smooth and not cloud:
         return Cause("dew", smooth)
     if from_start and not cloud and _steady(samples):
@@ -142,6 +163,16 @@ def _edge(samples: Sequence[Sample]) -> str:
     return ""
 
 
+def _covered(samples: Sequence[Sample]) -> str:
+    """Starlight and the light of the sky fall together, evenly, over three subs: cloud and dew leave the sky bright."""
+    last = samples[-3:]
+    if len(last) < 3 or any(sample.uneven for sample in last):
+        return ""
+    together = all(sample.sky < -max(0.35 * sample.dip, 4.0 * sample.sky_sigma) for sample in last)
+    falling = last[0].dip < last[1].dip < last[2].dip and last[2].dip > 0.15
+    return "starlight and sky fall together" if together and falling else ""
+
+
 def _smooth_fall(samples: Sequence[Sample]) -> str:
     """Light falls smoothly over at least 8 minutes and 6 subs: the signature of dew."""
     times = np.array([sample.utc_s for sample in samples])
@@ -149,15 +180,39 @@ def _smooth_fall(samples: Sequence[Sample]) -> str:
     if len(samples) < 6 or not np.isfinite(dips).all() or times[-1] - times[0] < 480.0:
         return ""
     x = (times - times[0]) / (times[-1] - times[0])
-    fit = np.polynomial.polynomial.polyfit(x, dips, 2)
-    left = dips - np.polynomial.polynomial.polyval(x, fit)
-    fall = float(np.polynomial.polynomial.polyval(1.0, fit) - fit[0])
+    fit, left = _parabola(x, dips, [sample.stream for sample in samples])
+    fall = float(fit[1] + fit[2])
     rough = float(np.sqrt(np.mean(left**2)))
     noise = float(np.median([sample.sigma for sample in samples]))
     if fall < 0.04 or rough > max(1.5 * noise, 0.08 * fall) or not _rises(x, fit):
         return ""
     swollen = _median([sample.fwhm for sample in samples[-4:]])
     return "light falls smoothly" + (", stars swell" if swollen > 1.08 else "")
+
+
+def _sinking(samples: Sequence[Sample]) -> str:
+    """Light that falls no faster than an object sinks, where no sub says how high it stood."""
+    if any(math.isfinite(sample.airmass) for sample in samples):
+        return ""
+    hours = (samples[-1].utc_s - samples[0].utc_s) / 3600.0
+    noise = 3.0 * samples[-1].sigma
+    fast = [
+        sample.dip > 0.03 + noise + SINKING_PER_HOUR * (sample.utc_s - samples[0].utc_s) / 3600.0 for sample in samples
+    ]
+    if len(samples) < 6 or hours < 0.15 or samples[-1].dip > SUNK:
+        return ""
+    if sum(fast[:3]) > 1 or fast[-1] or sum(fast) > 0.1 * len(samples):
+        return ""
+    return "light falls as slowly as when an object sinks; the subs hold no airmass"
+
+
+def _parabola(x: Floats, dips: Floats, streams: Sequence[str]) -> tuple[Floats, Floats]:
+    """Coefficients of a parabola through the dips of all streams, each at its own level, and what is left over."""
+    names = sorted(set(streams))
+    levels = np.array([[float(stream == name) for name in names] for stream in streams])
+    terms = np.column_stack([levels, x, x**2])
+    found = np.linalg.lstsq(terms, dips, rcond=None)[0]
+    return np.array([found[: len(names)].mean(), *found[-2:]]), dips - terms @ found
 
 
 def _still_wet(samples: Sequence[Sample]) -> str:
@@ -195,12 +250,12 @@ def _cloud_signs(samples: Sequence[Sample]) -> str:
 
 
 def _roughness(samples: Sequence[Sample]) -> str:
-    """Light comes and goes from sub to sub, or fell at once."""
-    dips = _known([sample.dip for sample in samples])
-    if dips.size < 2:
-        return ""
-    steps = np.diff(dips)
+    """Light comes back and goes again within a stream; of a longer dip no single sub may say so."""
     noise = float(np.median([sample.sigma for sample in samples]))
-    if float(np.max(-steps)) > max(4.0 * noise, 0.04):
-        return "light comes and goes"
+    for stream in {sample.stream for sample in samples}:
+        dips = _known([sample.dip for sample in samples if sample.stream == stream])
+        if dips.size >= 6:
+            dips = np.median(np.lib.stride_tricks.sliding_window_view(dips, 3), axis=1)
+        if dips.size > 1 and float(np.max(-np.diff(dips))) > max(4.0 * noise, 0.04):
+            return "light comes and goes"
     return ""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nsgd.records import NAN, Floats, SeriesRow, SubRow, SubStatus, Verdict
 from nsgd.session.almanac import airmass_of
+from nsgd.session.series import gain_of
 from nsgd.settings import Limits
 
 Ints = NDArray[np.int64]
@@ -66,6 +67,9 @@ LEARNING_SUBS = 5
 
 WINDOW = 0.025
 """Subs whose rates agree within this support each other as a level (relative)."""
+
+SAME_RATE = 0.04
+"""Two exposures of one gain whose clear levels differ by less have each seen clear sky."""
 
 _REJECT, _ACCEPT = -1, 1
 _DECISIONS = {"reject": _REJECT, "accept": _ACCEPT}
@@ -406,6 +410,23 @@ def _levels(columns: Columns, lifted: Floats, members: list[Ints]) -> tuple[Floa
             noise = _noise(lifted[rows], columns.floats("rate_err")[rows])
             levels[code], known = clear_level(lifted[rows], noise)
             learning[code] = not known
+    return _borrowed(columns, levels, learning)
+
+
+def _borrowed(columns: Columns, levels: Floats, learning: Bools) -> tuple[Floats, Bools]:
+    """Streams of one gain collect light at one rate: one that has seen no clear sky yet takes another's level.
+
+    Only a gain that the headers state will do; within `SAME_RATE` a stream's own level is the better one (shutters).
+    """
+    levels, learning, own = levels.copy(), learning.copy(), tuple(zip(levels, learning, strict=True))
+    gains = [gain_of(stream) for stream in columns.streams]
+    for code, gain in enumerate(gains):
+        best = max(
+            (level for other, (level, new) in zip(gains, own, strict=True) if other == gain and not new), default=NAN
+        )
+        level, new = own[code]
+        if gain and (level < (1.0 - SAME_RATE) * best or (new and level < (1.0 + SAME_RATE) * best)):
+            levels[code], learning[code] = best, False
     return levels, learning
 
 

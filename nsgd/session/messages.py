@@ -36,6 +36,9 @@ TROUBLES = {
 }
 
 
+TREND_S = 900.0
+
+
 def local(utc_s: float, zone: tzinfo | None) -> datetime:
     """Local time; None is the system's zone."""
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=utc_s)).astimezone(zone)
@@ -58,12 +61,15 @@ def counted(number: int, thing: str = "sub") -> str:
 
 def percent(transmission: float) -> str:
     """ "43 % of clear", or "no stars"."""
+    if transmission > 1.1:
+        return "brighter than any sub so far"
     return f"{100.0 * transmission:.0f} % of clear" if math.isfinite(transmission) else "no stars"
 
 
 def trend(dip: Dip | None) -> str:
     """Where the light is going over the last quarter of an hour, "" where that cannot be told."""
-    known = [sample for sample in (dip.samples if dip else ())[-8:] if math.isfinite(sample.dip)]
+    samples = dip.samples if dip else ()
+    known = [one for one in samples if math.isfinite(one.dip) and samples[-1].utc_s - one.utc_s <= TREND_S]
     if len(known) < 3:
         return ""
     half = len(known) // 2
@@ -106,11 +112,11 @@ def other_cause(event: Event, sky: Sky, now_utc_s: float, zone: tzinfo | None) -
 
 def _sky_lines(event: Event, sky: Sky, zone: tzinfo | None) -> tuple[str, ...]:
     error = f" ± {100.0 * sky.transmission_err:.0f}" if sky.transmission_err > 0.005 else ""
-    now = f"{100.0 * sky.transmission:.0f}{error} %" if math.isfinite(sky.transmission) else "no stars"
+    now = f"{100.0 * sky.transmission:.0f}{error} % of clear sky" if math.isfinite(sky.transmission) else "no stars"
     going = trend(sky.dip)
     evidence = event.sentence or ("cause not clear yet" if event.cause == "unknown" else "")
     return (
-        f"Since {clock(event.began_utc_s, zone)}: {now} of clear sky{', ' + going if going else ''}.",
+        f"Since {clock(event.began_utc_s, zone)}: {now}{', ' + going if going else ''}.",
         _sentence(evidence),
         f"{counted(event.lost)} rejected so far. {_series(sky)}".strip(),
     )

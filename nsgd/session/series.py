@@ -40,6 +40,11 @@ def stream_key(header: HeaderFacts) -> str:
     return exposure if header.gain is None else f"{exposure} g{header.gain:g}"
 
 
+def gain_of(stream: str) -> str:
+    """The gain in a stream's key, "" where it states none."""
+    return stream.partition(" g")[2]
+
+
 def session_of(utc_s: float, zone: tzinfo | None) -> str:
     """The night of a moment: its local date minus 12 hours, "YYYY-MM-DD".
 

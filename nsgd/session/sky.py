@@ -16,7 +16,7 @@ import numpy as np
 
 from nsgd.records import NAN, SkyState, SubRow, SubStatus, Verdict
 from nsgd.session.almanac import airmass_of
-from nsgd.session.causes import Cause, Sample, cause_of
+from nsgd.session.causes import SINKING_PER_HOUR, Cause, Sample, cause_of
 from nsgd.session.track import Onset, Surprise, Track, followed, threshold
 
 BAD_STATES = frozenset({SkyState.THINNING, SkyState.CLOUDY, SkyState.OBSTRUCTED, SkyState.DEW, SkyState.NO_STARS})
@@ -57,6 +57,8 @@ class Observation:
     pattern: str = ""
     pattern_rms: float = NAN
     sky_adu: float = NAN
+    level_of_full: float = NAN
+    """Of a sub that failed: its level relative to saturation."""
     background_rms_adu: float = NAN
     fwhm_px: float = NAN
     ellipticity: float = NAN
@@ -95,7 +97,8 @@ def observe(row: SubRow, verdict: Verdict, site: Place = (None, None)) -> Observ
         star_floor=relation.star_floor if relation else NAN,
         pattern=relation.pattern if relation else "",
         pattern_rms=relation.pattern_rms if relation else NAN,
-        sky_adu=float(np.mean(row.sky_adu)) if row.sky_adu else NAN,
+        sky_adu=float(np.mean(row.sky_adu)) if row.sky_adu else _number(row, "level_adu"),
+        level_of_full=_number(row, "level_of_full"),
         background_rms_adu=row.background_rms_adu,
         fwhm_px=row.fwhm_px,
         ellipticity=row.ellipticity,
@@ -116,6 +119,12 @@ def _detected(row: SubRow) -> int:
         return row.stars_detected
     counted = row.failure.numbers.get("stars_detected", row.stars_detected)
     return int(counted)
+
+
+def _number(row: SubRow, name: str) -> float:
+    """A number of a failure, NaN where it holds none."""
+    value = row.failure.numbers.get(name) if row.failure else None
+    return float(value) if isinstance(value, float | int) else NAN
 
 
 def _or_nan(first: float | None, second: float | None) -> float:
@@ -151,12 +160,18 @@ class Normal:
     subs: int = 0
 
     def expected_ln_sky(self, utc_s: float) -> float:
-        """ln of the sky's level at a time."""
-        return self.ln_sky + self.sky_slope * min((utc_s - self.utc_s) / 3600.0, 0.5)
+        """ln of the sky's level at a time; NaN where the last clear sub says nothing about it any more."""
+        if utc_s - self.utc_s > SKY_KNOWN_S:
+            return NAN
+        return self.ln_sky + self.sky_slope * (utc_s - self.utc_s) / 3600.0
 
     def after_pause(self) -> Normal:
         """The moon and the twilight went on meanwhile: the sky's level is not known."""
         return replace(self, ln_sky=NAN, sky_slope=0.0)
+
+    def turned(self) -> Normal:
+        """The field stands the other way round: flats that do not fit leave another pattern over it."""
+        return replace(self, scatter=NAN, floor=NAN, pattern_rms=NAN)
 
     def of_another_night(self) -> Normal:
         """Focus and sky are new; the stars and their scatter are those of the field."""
@@ -190,6 +205,8 @@ class Normal:
         if not math.isfinite(self.ln_sky):
             return value, 0.0, self.sky_noise
         surprise = value - self.expected_ln_sky(seen.utc_s)
+        if not math.isfinite(surprise):
+            return value, 0.0, self.sky_noise
         hours = max((seen.utc_s - self.utc_s) / 3600.0, 1e-3)
         slope = self.sky_slope + 0.25 * gain * surprise / hours
         noise = self.sky_noise + 0.08 * (min(abs(surprise), 4.0 * self.sky_noise) - self.sky_noise)
@@ -217,9 +234,16 @@ LOW_TRANSMISSION = 0.92
 CLOUDY_TRANSMISSION = 0.85
 CLEAR_SUBS = 3
 TWILIT_SUBS = 3
-KEPT_SAMPLES = 40
 NO_STARS_LOSS = 3.0
 """What a sub without stars counts as, ln: a twentieth of the light is left at most."""
+WHITE = 0.7
+"""Level, relative to saturation, from which a sub without stars is full of light."""
+BLACK_LN = math.log(2.0)
+"""The sky of a covered telescope is darker than before by more than this."""
+KEPT_SAMPLES, NEWEST_SAMPLES = 40, 16
+"""Subs of a dip that are remembered, and how many of them are the newest ones without a gap."""
+SKY_KNOWN_S = 1800.0
+"""Moon and twilight may change the sky without a cloud when its last clear sub is longer ago than this."""
 FALSE_ALARM_NIGHTS, NIGHT_S = 30.0, 9 * 3600.0
 """The slow path opens a dip falsely once in so many clear nights of this length, at any cadence."""
 SUSPECT_Z = 2.0
@@ -250,7 +274,7 @@ class Dip:
     subs: int = 0
     clear_run: int = 0
     samples: tuple[Sample, ...] = ()
-    """The last `KEPT_SAMPLES` of them."""
+    """The newest of them, and the older ones ever more widely spaced."""
     from_start: bool = False
     """True where this night has not been clear before."""
 
@@ -278,8 +302,12 @@ class Sky:
     loss: float = NAN
     """Light that the last sub lost against what is expected of its stream, ln, with its error."""
     loss_err: float = NAN
+    expected: float = 1.0
+    """Transmission of a clear sub at the last one's time: below 1 where the subs hold extinction and no airmass."""
     cues: int = 0
     """Independent signs, beside the loss of light, that agreed with cloud in the last sub."""
+    ambiguous: bool = False
+    """True where something near the telescope could have left those signs in the last sub alone."""
     dip: Dip | None = None
     streams: Mapping[str, Stream] = field(default_factory=dict)
     onsets: tuple[Onset, ...] = ()
@@ -350,15 +378,18 @@ def _measured(sky: Sky, seen: Observation) -> Sky:
     key = f"{seen.series_id} {seen.stream}"
     sky, stream = _restated(sky, key, seen)
     if _flipped(stream.normal, seen):
-        stream = replace(stream, track=stream.track.loosened(0.01))
+        stream = replace(stream, track=stream.track.loosened(0.01), normal=stream.normal.turned())
         # What was suspected before was measured with flats that fitted the other way round.
         sky = replace(sky, onsets=())
     error = seen.transmission_err / seen.transmission if math.isfinite(seen.transmission_err) else 0.0
     value = math.log(seen.transmission)
     surprise = stream.track.surprise(seen.utc_s, value, error)
     sample = _sample(stream.normal, seen, surprise)
+    expected = stream.track.expected(seen.utc_s)
+    seen = replace(seen, transmission=seen.transmission / expected)
+    sky = replace(sky, cues=sample.cues, ambiguous=sample.ambiguous, expected=expected, lost_run=0, dark_run=0)
     sky = replace(sky, loss=sample.dip, loss_err=sample.sigma)
-    sky = _runs(replace(sky, cues=sample.cues, lost_run=0, dark_run=0), stream.normal, seen, sample)
+    sky = _runs(sky, stream.normal, seen, sample)
     if seen.learning and seen.transmission > CLOUDY_TRANSMISSION and sky.dip is None:
         normal = stream.normal.learnt(seen)
         return _kept(replace(sky, state=SkyState.LEARNING, cause=""), key, replace(stream, normal=normal))
@@ -421,6 +452,8 @@ def _sample(normal: Normal, seen: Observation, surprise: Surprise) -> Sample:
         pattern=seen.pattern,
         pattern_rms=seen.pattern_rms - (normal.pattern_rms if math.isfinite(normal.pattern_rms) else 0.0),
         background=_ratio(background, normal.background),
+        stream=f"{seen.series_id} {seen.stream}",
+        airmass=seen.airmass,
         normal_subs=normal.subs,
     )
 
@@ -527,8 +560,8 @@ def _in_dip(sky: Sky, key: str, stream: Stream, found: tuple[Observation, Surpri
     dip = replace(
         sky.dip,
         subs=sky.dip.subs + 1,
-        clear_run=sky.dip.clear_run + 1 if back else 0,
-        samples=(*sky.dip.samples, sample)[-KEPT_SAMPLES:],
+        clear_run=(sky.dip.clear_run + int(not seen.learning)) if back else 0,
+        samples=_thinned((*sky.dip.samples, sample)),
     )
     stream = replace(stream, last_dip=NAN if back else surprise.dip)
     if dip.clear_run >= CLEAR_SUBS:
@@ -536,9 +569,26 @@ def _in_dip(sky: Sky, key: str, stream: Stream, found: tuple[Observation, Surpri
     if _is_new_normal(dip, seen):
         return _accepted(sky, dip)
     cause = cause_of(dip.samples, dip.from_start, sky.cause)
+    if cause.name == "airmass":
+        return _sunk(_kept(sky, key, stream), dip)
     return _kept(
         replace(sky, dip=dip, state=_state(cause, seen), cause=cause.name, evidence=cause.evidence), key, stream
     )
+
+
+def _thinned(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """At most `KEPT_SAMPLES`: of the older ones that go whose neighbours in age cover them best.
+
+    So the memory reaches back over hours at any cadence.
+    """
+    if len(samples) <= KEPT_SAMPLES:
+        return samples
+    now_utc_s = samples[-1].utc_s
+    crowded = min(
+        range(1, len(samples) - NEWEST_SAMPLES),
+        key=lambda i: (samples[i + 1].utc_s - samples[i - 1].utc_s) / max(now_utc_s - samples[i].utc_s, 1.0),
+    )
+    return samples[:crowded] + samples[crowded + 1 :]
 
 
 def _closed(sky: Sky) -> Sky:
@@ -578,6 +628,17 @@ def _accepted(sky: Sky, dip: Dip) -> Sky:
     return replace(sky, dip=None, streams=streams, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
 
 
+def _sunk(sky: Sky, dip: Dip) -> Sky:
+    """Light that is lost as when an object sinks, in subs without airmass, is expected to go on like that."""
+    hours = (dip.samples[-1].utc_s - dip.samples[0].utc_s) / 3600.0
+    streams = {}
+    for name, stream in sky.streams.items():
+        lost = stream.last_dip if math.isfinite(stream.last_dip) else dip.depth
+        per_hour = min(max(lost, 0.0) / hours, SINKING_PER_HOUR)
+        streams[name] = replace(stream, track=stream.track.sunk(lost, per_hour), last_dip=NAN)
+    return replace(sky, dip=None, streams=streams, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
+
+
 def _state(cause: Cause, seen: Observation) -> SkyState:
     if cause.name == "dew":
         return SkyState.DEW
@@ -592,19 +653,26 @@ def _unmeasured(sky: Sky, seen: Observation) -> Sky:
         return replace(
             sky, state=SkyState.UNKNOWN, cause="twilight", evidence="the stars drown in a bright sky", cues=0
         )
+    if seen.level_of_full > WHITE:
+        evidence = f"the picture is {seen.level_of_full:.0%} of full scale"
+        return replace(sky, state=SkyState.UNKNOWN, cause="too much light", evidence=evidence, cues=0)
     usual = max((stream.normal.stars for stream in sky.streams.values() if stream.normal.stars > 0), default=NAN)
-    if seen.failure == "no_match" and seen.stars_detected > 0.5 * usual:
+    # In cloud a field with many of its stars gone may match no longer: that is the cloud's doing.
+    lost = seen.failure == "no_match" and seen.stars_detected > (0.5 if sky.dip is None else 0.8) * usual
+    if lost:
         cause, evidence = "field lost", f"{seen.stars_detected} stars, but not those of the series"
         state = sky.state if sky.dip is not None else SkyState.UNKNOWN
         return replace(sky, state=state, cause=cause, evidence=evidence, lost_run=sky.lost_run + 1, cues=0)
     dip = sky.dip or Dip(began_utc_s=seen.utc_s, from_start=sky.clear_tonight < 5)
     falling = sky.dip is not None and len(sky.dip.samples) > 0
-    dark = seen.failure == "blank"
+    dark = seen.failure == "blank" or (not falling and _is_black(sky, seen))
     cause = "no light" if dark else sky.cause or "cloud" if falling else "no stars"
-    evidence = "the picture holds no light" if dark else f"{seen.stars_detected} stars found"
+    count = f"{seen.stars_detected} star{'' if seen.stars_detected == 1 else 's'} found"
+    evidence = "the picture holds no light" if dark else count
+    veiled = falling and seen.stars_detected > 0.3 * usual
     return replace(
         sky,
-        state=SkyState.NO_STARS,
+        state=SkyState.CLOUDY if veiled else SkyState.NO_STARS,
         cause=cause,
         evidence=evidence,
         dip=replace(dip, subs=dip.subs + 1, clear_run=0),
@@ -613,6 +681,12 @@ def _unmeasured(sky: Sky, seen: Observation) -> Sky:
         loss_err=NAN if dark else 0.1 * NO_STARS_LOSS,
         cues=2 if falling else 0,
     )
+
+
+def _is_black(sky: Sky, seen: Observation) -> bool:
+    """Whether stars and sky are gone from one sub to the next: cloud leaves a sky."""
+    expected = [stream.normal.expected_ln_sky(seen.utc_s) for stream in sky.streams.values() if stream.normal.subs]
+    return seen.sky_adu > 0 and bool(expected) and math.log(seen.sky_adu) < min(expected) - BLACK_LN
 
 
 def _drowned(sky: Sky) -> bool:

@@ -217,6 +217,10 @@ class DaemonStatus:
         return here and not Path(f"/proc/{self.pid}").exists()
 
 
+ALARM_STATE = "alarm"
+"""Name of the alarm's state: it is kept in the transaction of the sub that it follows from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What is newer than a change number; `last` is the number to ask with next time."""
@@ -226,6 +230,8 @@ class Changes:
     series: list[SeriesRow]
     alerts: list[AlertRow]
     daemon: DaemonStatus | None
+    alarm: str | None = None
+    """The alarm's state as the daemon has judged it with its last sub, JSON; None where no daemon ever did."""
 
 
 class Reader:
@@ -359,6 +365,7 @@ class Reader:
                 series=[_series(row) for row in self._rows("series", "WHERE change > ? ORDER BY series_id", change)],
                 alerts=self._alerts("WHERE change > ? AND change <= ? ORDER BY alert_id", *span),
                 daemon=self.daemon(),
+                alarm=self.state(ALARM_STATE),
             )
 
     def alerts(self, session: str | None = None) -> list[AlertRow]:

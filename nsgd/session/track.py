@@ -34,8 +34,14 @@ class Wander:
     """A slope that nothing confirms dies away in this time."""
 
 
-WANDERS = (Wander(0.0002, 0.0001, 0.0035, 0.8), Wander(0.0020, 0.006, 0.015, 1.0))
-"""A steady night and a restless one; what the night itself shows decides between them."""
+WANDERS = (
+    Wander(0.0002, 0.0001, 0.0035, 0.8),
+    Wander(0.0020, 0.006, 0.015, 1.0),
+    Wander(0.0030, 0.05, 0.12, 3.0),
+)
+"""A steady night and a restless one; what the night itself shows decides between them. The last is for an object that
+sinks (or rises) and whose airmass nobody knows."""
+SINKING = 2
 SWITCH_NATS, MOST_NATS = 4.5, 6.5
 """Evidence (ln likelihood ratio) for a restless night to be taken as one, and its bounds."""
 
@@ -46,6 +52,8 @@ EXTRA_BOUNDS = (0.001, 0.015)
 HIGHEST_BASE = 0.012
 """Subs above the clear level raise the line no further than this: the level itself is catching up."""
 LOWEST_BASE = -0.08
+LOWEST_SUNK = -0.35
+"""The same where the airmass is not known."""
 
 MOST_ONSETS = 24
 
@@ -100,9 +108,10 @@ class Line:
         bound = 2.5 * math.sqrt(total)
         surprise = min(max(value - self.base, -bound), bound)
         gain, gain_slope = self.var_base / total, self.var_both / total
+        lowest = LOWEST_SUNK if self.wander == SINKING else LOWEST_BASE
         return replace(
             self,
-            base=min(max(self.base + gain * surprise, LOWEST_BASE), HIGHEST_BASE),
+            base=min(max(self.base + gain * surprise, lowest), HIGHEST_BASE),
             slope=self.slope + gain_slope * surprise,
             var_base=self.var_base * (1.0 - gain),
             var_both=self.var_both * (1.0 - gain),
@@ -168,6 +177,23 @@ class Track:
     def shifted(self, by: float) -> Track:
         """In units that changed."""
         return replace(self, lines=(self.lines[0].shifted(by), self.lines[1].shifted(by)))
+
+    def sunk(self, dip: float, per_hour: float) -> Track:
+        """The loss is extinction that nobody took out, and it goes on at this rate, ln."""
+        line = replace(
+            self.lines[self.choice].loosened(0.01),
+            base=max(self.lines[self.choice].base - dip, LOWEST_SUNK),
+            slope=-per_hour,
+            var_both=0.0,
+            var_slope=(0.5 * WANDERS[SINKING].slope_sd) ** 2,
+            wander=SINKING,
+        )
+        return replace(self, lines=(line, line), restless_nats=0.0)
+
+    def expected(self, utc_s: float) -> float:
+        """Light that a clear sub has, where extinction stayed in; else 1."""
+        line = self.lines[self.choice]
+        return math.exp(min(line.base_at(utc_s), 0.0)) if line.wander == SINKING else 1.0
 
     def moved(self, dip: float) -> Track:
         """A steady loss is the new clear level."""

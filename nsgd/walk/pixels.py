@@ -121,12 +121,21 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
         frame, calibration = _calibrated(frame, orders.settings.calibration)
         result = _measured(frame, candidates, orders.settings, calibration, base)
     except MeasureFailure as problem:
-        result = replace(
-            base, failure=failure_of(problem), series_id=candidates[0].series_id if candidates else NEW_SERIES
-        )
+        failure = Failure(problem.kind, problem.sentence, {**problem.numbers, **_light_in(frame)})
+        result = replace(base, failure=failure, series_id=candidates[0].series_id if candidates else NEW_SERIES)
     finally:
         kept()
     return replace(result, measure_s=time.perf_counter() - began)
+
+
+def _light_in(frame: Frame) -> dict[str, float]:
+    """The level of a frame that could not be measured, ADU and as a part of full scale: dark, sky or daylight."""
+    plane = frame.planes[0].pixels
+    sample = plane[:: max(1, plane.shape[0] // 256), :: max(1, plane.shape[1] // 256)]
+    if not np.isfinite(sample).any():
+        return {}
+    level_adu = float(np.nanmedian(sample))
+    return {"level_adu": level_adu, "level_of_full": level_adu / frame.saturation_adu}
 
 
 def failure_of(problem: MeasureFailure) -> Failure:

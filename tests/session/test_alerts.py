@@ -156,6 +156,8 @@ def test_the_all_clear_says_how_long_it_was_and_what_it_cost() -> None:
     last = Night().subs(20).subs(10, dimmed(0.4)).subs(10).said[-1][1]
     assert last.title.startswith("Clear again: ")
     assert re.search(r"Cloud from 21:0\d to 21:3\d \(\d\d min\)", last.body)
+    assert "Cloud from 21:0" in last.body
+    assert "to 21:30" in last.body  # where the first good sub began
     assert "Lost: 10 subs, 28 min" in last.body
     assert "Deepest: " in last.body
 
@@ -292,10 +294,12 @@ def test_swelling_stars_do_not_ring_unless_asked_for() -> None:
     assert Night(Alarm(soft_stars=True)).subs(10).subs(30, soft).kinds[0] == "soft"
 
 
-def test_trailed_stars_do_not_ring_unless_asked_for() -> None:
+def test_trailed_stars_ring_with_the_third_sub() -> None:
     trailed = but(ellipticity=0.6)
-    assert not Night().subs(10).subs(30, trailed).said
-    assert Night(Alarm(soft_stars=True)).subs(10).subs(30, trailed).kinds == ["trailed"]
+    night = Night().subs(10).subs(2, trailed)
+    assert not night.said
+    assert night.subs(10, trailed).kinds == ["trailed"]
+    assert night.subs(2).kinds == ["trailed", "trailed_over"]
 
 
 def test_a_lost_field_rings_after_two_subs_and_is_no_cloud() -> None:
@@ -314,6 +318,68 @@ def test_a_cap_on_the_telescope_rings_after_two_subs() -> None:
     assert night.subs(3).kinds == ["no_light", "no_light_over"]
 
 
+def test_a_dark_frame_without_stars_is_no_cloud() -> None:
+    dark = but(failure="no_stars", transmission=math.nan, stars_detected=1, sky_adu=300.0)
+    night = Night().subs(10).subs(1, dark)
+    assert not night.said
+    assert night.subs(2, dark).kinds == ["no_light"]
+
+
+def test_subs_full_of_daylight_are_no_dark_frames() -> None:
+    white = but(failure="blank", transmission=math.nan, stars_detected=0, sky_adu=65000.0, level_of_full=1.0)
+    night = Night().subs(10).subs(8, white)
+    assert not night.said
+    assert night.states[-1] is SkyState.UNKNOWN
+
+
+def test_a_dome_that_closes_is_an_obstruction_and_no_dew() -> None:
+    def closing(seen: Observation, index: int) -> Observation:
+        light = 0.9 ** (index + 1)
+        return replace(seen, transmission=seen.transmission * light, sky_adu=300.0 + 700.0 * light)
+
+    night = Night().subs(20).subs(9, closing)
+    assert night.states[-1] is SkyState.OBSTRUCTED
+    assert "obstructed" in night.kinds
+    assert not any("Dew" in alert.title for _, alert in night.said)
+
+
+@pytest.mark.parametrize("filters", [("L",), ("L", "R", "G", "B")])
+def test_an_object_that_sinks_does_not_ring_though_no_sub_says_how_high_it_stands(filters: tuple[str, ...]) -> None:
+    def sinking(seen: Observation, index: int) -> Observation:
+        number = index % len(filters)
+        airmass = 1.0 / math.cos(math.radians(15.0 * index / 20.0))
+        light = 10 ** (-0.4 * (0.22 - 0.03 * number) * (airmass - 1.0))
+        return replace(seen, transmission=seen.transmission * light, series_id=1 + number)
+
+    night = Night().subs(90, sinking)  # four and a half hours, to airmass 2.5
+    assert not night.said
+    assert is_clear(night.state, night.alarm) is True
+    night.subs(6, lambda seen, index: dimmed(0.6)(sinking(seen, 90), index)).subs(5, lambda seen, _: sinking(seen, 91))
+    assert night.kinds == ["cloud", "clear"]
+
+
+def test_dew_is_seen_at_a_cadence_of_ten_seconds_too() -> None:
+    def wet(seen: Observation, index: int) -> Observation:
+        part = min(1.0, index / 240.0)
+        return replace(seen, transmission=seen.transmission * (1 - 0.5 * part), fwhm_px=seen.fwhm_px * (1 + 0.3 * part))
+
+    night = Night(cadence_s=10.0).subs(60).subs(260, wet)
+    assert night.states[-1] is SkyState.DEW
+
+
+def test_a_new_filter_in_cloud_knows_of_no_clear_sky() -> None:
+    fresh = but(series_id=2, label="M 31 R", learning=True)
+    night = Night().subs(20).subs(5, dimmed(0.5)).subs(4, fresh)
+    assert night.kinds == ["cloud"]
+    assert night.states[-1] in BAD_STATES
+
+
+def test_a_field_that_matches_no_more_in_cloud_is_not_lost() -> None:
+    torn = but(failure="no_match", transmission=math.nan, stars_detected=110)
+    night = Night().subs(15).subs(3, dimmed(0.5)).subs(6, torn).subs(6)
+    assert night.kinds == ["cloud", "clear"]
+
+
 def test_cloud_so_thick_that_no_star_is_left_rings() -> None:
     gone = but(failure="no_stars", transmission=math.nan, stars_detected=2)
     night = Night().subs(10).subs(2, dimmed(0.7)).subs(6, gone).subs(8)
@@ -330,6 +396,14 @@ def test_cloud_so_thick_that_no_star_is_left_rings() -> None:
     pytest.param(but(failure="no_match", transmission=math.nan), id="no match once"),
     pytest.param(but(failure="no_stars", stars_detected=0, transmission=math.nan), id="empty once"),
     pytest.param(but(transmission=1.4), id="far too bright"),
+    pytest.param(
+        but(transmission=0.3, star_scatter=0.12, star_floor=0.11, pattern="one_side", pattern_rms=0.4, sky_adu=700.0,
+            stars_detected=90), id="somebody before the telescope",
+    ),
+    pytest.param(but(transmission=0.4, sky_adu=400.0, stars_detected=90), id="exposure broken off"),
+    pytest.param(
+        but(transmission=0.4, star_scatter=0.12, star_floor=0.11, sky_adu=2000.0, stars_detected=90), id="soft lamp"
+    ),
 ])  # fmt: skip
 def test_a_single_odd_sub_never_rings(change: Change) -> None:
     night = Night().subs(12)
@@ -544,13 +618,21 @@ def test_a_new_night_begins_anew() -> None:
 # --- for other programs --------------------------------------------------------------------------
 
 
+def test_a_gap_in_cloud_is_no_clear_sky_for_a_sequencer_before_the_all_clear() -> None:
+    night = Night().subs(15).subs(5, dimmed(0.5))
+    assert is_clear(night.state, night.alarm) is False
+    assert is_clear(night.subs(2).state, night.alarm) is False
+    assert is_clear(night.subs(1).state, night.alarm) is True
+
+
 @pytest.mark.parametrize(("state", "transmission", "expected"), [
     ("clear", 0.99, True), ("thinning", 0.95, True), ("thinning", 0.87, False), ("cloudy", 0.4, False),
     ("no stars", math.nan, False), ("dew", 0.95, False), ("learning", 1.0, None), ("no data", 1.0, None),
     ("unknown", math.nan, None),
 ])  # fmt: skip
 def test_is_clear_tells_a_sequencer_whether_to_go_on(state: str, transmission: float, expected: bool | None) -> None:
-    assert is_clear(SkyState(state), transmission, Alarm()) is expected
+    alarm = AlarmState(seen=Sky(state=SkyState(state), transmission=transmission))
+    assert is_clear(alarm, Alarm()) is expected
 
 
 def test_the_report_is_plain_json_without_nan() -> None:

@@ -66,6 +66,20 @@ def test_single_subs_far_too_bright_do_not_set_the_level(rng: np.random.Generato
     assert np.median(verdicts(rows).transmission_clear) == pytest.approx(1.0, abs=0.006)
 
 
+def test_an_exposure_that_begins_in_haze_takes_the_level_of_its_gain(rng: np.random.Generator) -> None:
+    clear = [replace(row, stream="60s g100") for row in noisy(rng, 30)]
+    hazy = [replace(row, stream="30s g100") for row in noisy(rng, 10, 42.0, "n1", 40)]
+    other_gain = [replace(row, stream="60s g0") for row in noisy(rng, 10, 42.0, "n1", 60)]
+    shutter = [replace(row, stream="90s g100") for row in noisy(rng, 10, 58.8, "n1", 80)]
+    found = verdicts(clear + hazy + other_gain + shutter)
+    assert np.median(found.transmission_clear[30:40]) == pytest.approx(0.7, abs=0.01)
+    assert np.median(found.transmission_clear[40:50]) == pytest.approx(1.0, abs=0.01)
+    assert np.median(found.transmission_clear[50:]) == pytest.approx(1.0, abs=0.01)
+    early = verdicts(clear + hazy[:2])
+    assert early.transmission_clear[-1] == pytest.approx(0.7, abs=0.02)
+    assert not early.learning[-1]
+
+
 def test_a_wholly_hazy_second_night_reads_its_haze(rng: np.random.Generator) -> None:
     rows = noisy(rng, 60) + noisy(rng, 60, 42.0, "n2", 700)
     found = verdicts(rows)
