@@ -391,8 +391,8 @@ class Daemon:
         """The alarm without a sub: missing subs, dawn, troubles of the machine."""
         said: tuple[Alert, ...] = ()
         alarm, settings, zone = self._alarm, self.settings.alarm, self._zone
-        troubles = self._troubles.ripe(self._signs(), now_s)
         going_on = {trouble.kind for trouble in alarm.troubles if not trouble.ended}
+        troubles = self._troubles.ripe(self._signs(), now_s, going_on)
         for kind, sentence in troubles.items():
             if kind not in going_on:
                 alarm, alerts = notice(alarm, kind, sentence, now_utc_s, settings, zone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 PATIENCE_S = {"folder_lost": 60.0, "cannot_save": 0.0, "disk_low": 0.0, "internal_errors": 0.0}
@@ -42,8 +42,18 @@ class Troubles:
 
     _since_s: dict[str, float] = field(default_factory=dict)
 
-    def ripe(self, signs: Signs, now_s: float) -> dict[str, str]:
-        """Troubles that have lasted long enough: kind -> what is wrong. `now_s` is monotonic."""
+    def ripe(self, signs: Signs, now_s: float, told: Collection[str] = ()) -> dict[str, str]:
+        """Troubles that have lasted long enough: kind -> what is wrong.
+
+        Parameters
+        ----------
+        now_s
+            Monotonic.
+        told
+            Kinds that were told and are not over: a restart in their midst does not begin them anew.
+        """
         said = signs.sentences()
         self._since_s = {kind: self._since_s.get(kind, now_s) for kind in said}
-        return {kind: text for kind, text in said.items() if now_s - self._since_s[kind] >= PATIENCE_S[kind]}
+        return {
+            kind: text for kind, text in said.items() if kind in told or now_s - self._since_s[kind] >= PATIENCE_S[kind]
+        }

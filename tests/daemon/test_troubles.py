@@ -20,6 +20,11 @@ def test_a_folder_that_stays_lost_is_told_with_its_name_and_reason() -> None:
     assert "/c: not mounted" in troubles.ripe(LOST, PATIENCE_S["folder_lost"])["folder_lost"]
 
 
+def test_a_restart_while_a_folder_is_lost_does_not_call_it_back() -> None:
+    assert "folder_lost" in Troubles().ripe(LOST, 0.0, {"folder_lost"})
+    assert Troubles().ripe(Signs(), 0.0, {"folder_lost"}) == {}
+
+
 def test_a_disk_that_refuses_is_told_at_once_and_covers_low_space() -> None:
     signs = Signs(save_problem="disk is full.", free_bytes=0)
     assert list(Troubles().ripe(signs, 0.0)) == ["cannot_save"]
