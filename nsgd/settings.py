@@ -67,7 +67,8 @@ class Measure(Section):
         0,
         ge=0,
         le=64,
-        description="Worker processes for a backlog and exports; 0 = one in the daemon, all cores in commands.",
+        description="Worker processes for a backlog and exports; 0 = one of two threads in the daemon, all cores in "
+        "commands; 1 = one thread.",
     )
 
 
