@@ -346,16 +346,21 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
         hidden = np.repeat(seen, mask_bin, axis=1) if mask_bin > 1 else seen
         hidden = np.pad(hidden, ((0, 0), (0, max(pixels.shape[1] - hidden.shape[1], 0))), mode="edge")
         free &= ~hidden[:, 1 : pixels.shape[1] - 1]
-    flat = difference[free & _unlit(1.5 * sample[:, 1:-1] - difference, free)]
+    flat = difference[free]
     if flat.size < 500:
         return float("nan")
-    return _clipped_spread(flat, 0.5 * _quantum(flat)) / float(np.sqrt(1.5))
+    quantum = _quantum(flat)
+    low, high = np.quantile(flat[:20_000], (0.159, 0.841))
+    if quantum < float(high - low):  # on coarser steps, sums and differences of three pixels depend on each other
+        flat = difference[free & _unlit(1.5 * sample[:, 1:-1] - difference, free)]
+    return _clipped_spread(flat, 0.5 * quantum) / float(np.sqrt(1.5))
 
 
 def _unlit(light: Pixels, free: Mask) -> Mask:
     """Where sums of three pixels do not stand out of their stretch of row: no star too faint for the mask.
 
-    Of independent pixels such a sum and the second difference are independent, so the choice biases no noise.
+    Of independent pixels such a sum and the second difference are independent, so the choice biases no noise;
+    sums that lie as far below are left out too, since of photons fewer would show less noise.
     """
     starts = np.arange(0, light.shape[1], NOISE_STRETCH_PX)
     length = np.diff(np.append(starts, light.shape[1]))
@@ -365,7 +370,8 @@ def _unlit(light: Pixels, free: Mask) -> Mask:
     number = np.maximum(np.add.reduceat(free, starts, axis=1, dtype=np.float32), 1.0)
     mean = np.add.reduceat(held, starts, axis=1) / number
     spread = np.sqrt(np.maximum(np.add.reduceat(held * held, starts, axis=1) / number - mean**2, 0.0))
-    return np.asarray(held < np.repeat(mean + spread, length, axis=1))
+    held -= np.repeat(mean, length, axis=1)
+    return np.asarray(np.abs(held) < np.repeat(spread, length, axis=1))
 
 
 def _quantum(differences: Pixels) -> float:
