@@ -17,6 +17,8 @@ from nsgd.measure.stars import FWHM_PER_SIGMA, StarList, cutouts
 from nsgd.records import NAN, Floats, Pixels
 
 SHAPE_STARS = 80
+LEAST_WINDOW_PX = 1.0
+"""Sigma of the narrowest window: under a narrower one, moments depend on where in its pixel a star lies."""
 MOST_ASTRAY = 0.15
 """Stars whose width strays by more than this (or by three times the stars' scatter) from the median are blends."""
 PIXEL_VARIANCE = 1.0 / 12.0
@@ -77,9 +79,19 @@ def shape_of(
     sigma = np.sqrt(np.sqrt(moments[0] * moments[1] - moments[2] ** 2))
     width = _profile_fwhm(stamp[sound], (x[sound], y[sound]), moments)
     seen = width * float(np.median(sigma))
+    if float(np.median(sigma)) < LEAST_WINDOW_PX:
+        moments = _averaged(moments, chosen.x[sound], chosen.y[sound])
     ellipticity, angle = _ellipse(moments, pixel_variance)
     fwhm = float(np.sqrt(max(seen**2 - FWHM_PER_SIGMA**2 * pixel_variance, 0.09 * seen**2)))
     return Shape(fwhm, seen if sites is None else float(np.sqrt(fwhm**2 + PIXEL_FWHM2)), ellipticity, angle)
+
+
+def _averaged(moments: Moments, x: Floats, y: Floats) -> Moments:
+    """Medians of the moments over stars that lie near each other: an undersampled star's alone make it oval."""
+    third = [np.argsort(np.argsort(axis, kind="stable"), kind="stable") * 3 // axis.size for axis in (x, y)]
+    zone = 3 * third[0] + third[1]
+    xx, yy, xy = (np.array([np.median(part[zone == k]) for k in np.unique(zone)]) for part in moments)
+    return xx, yy, xy
 
 
 def _border_level(stamp: Pixels) -> Floats:
@@ -113,24 +125,40 @@ def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tu
     -------
     x, y, (xx, yy, xy)
         NaN where a window lost its star. At the fixed point the window equals twice the weighted
-        covariance, which for a Gaussian star is the star's own.
+        covariance, which for a Gaussian star is the star's own; of stars narrower than the narrowest window it is
+        taken out of what they show.
     """
     grid = np.arange(stamp.shape[1], dtype=np.float64)
     xx, yy, xy = np.full(x.size, sigma_px**2), np.full(x.size, sigma_px**2), np.zeros(x.size)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for _ in range(14):
             dx, dy = grid - x[:, None], grid - y[:, None]
-            weight = _elliptical_window(dx, dy, (xx, yy, xy)) * stamp
+            extra = np.maximum(LEAST_WINDOW_PX**2 - np.sqrt(xx * yy - xy**2), 0.0)
+            window = (xx + extra, yy + extra, xy)
+            weight = _elliptical_window(dx, dy, window) * stamp
             sums = _powers(dy) @ weight @ np.swapaxes(_powers(dx), 1, 2)
             total = sums[:, 0, 0]
             mx, my = sums[:, 0, 1] / total, sums[:, 1, 0] / total
             x, y = x + mx, y + my
-            xx = 2.0 * (sums[:, 0, 2] / total - mx**2)
-            yy = 2.0 * (sums[:, 2, 0] / total - my**2)
-            xy = 2.0 * (sums[:, 1, 1] / total - mx * my)
+            spread = sums[:, 0, 2] / total - mx**2, sums[:, 2, 0] / total - my**2, sums[:, 1, 1] / total - mx * my
+            xx, yy, xy = _unwindowed(spread, window, extra)
             bad = (total <= 0) | (xx * yy - xy**2 <= 1e-4) | (xx <= 0)
             xx, yy, xy = (np.where(bad, np.nan, part) for part in (xx, yy, xy))
     return x, y, (xx, yy, xy)
+
+
+def _unwindowed(seen: Moments, window: Moments, extra: Floats) -> Moments:
+    """Covariances of stars from those under a Gaussian window; twice those where the window is the star's own.
+
+    Of Gaussians, the inverse covariance seen is the sum of the star's and the window's.
+    """
+    det, wide = seen[0] * seen[1] - seen[2] ** 2, window[0] * window[1] - window[2] ** 2
+    a, b = seen[1] / det - window[1] / wide, seen[0] / det - window[0] / wide
+    c = window[2] / wide - seen[2] / det
+    inverse = np.where((a > 0) & (b > 0), a * b - c**2, np.nan)
+    star = b / inverse, a / inverse, -c / inverse
+    xx, yy, xy = (np.where(extra > 0.0, wider, 2.0 * own) for wider, own in zip(star, seen, strict=True))
+    return xx, yy, xy
 
 
 def _elliptical_window(dx: Floats, dy: Floats, moments: Moments) -> Floats:
