@@ -297,9 +297,12 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
     stretch = np.concatenate([part.stretch for part in parts])
     deviation = np.concatenate([part.deviation for part in parts])
     width = np.concatenate([part.log_width for part in parts])
+    likely = weight > 1e-9  # far off, where a fit may have run away, nothing is averaged
+    weight = weight[likely] / weight[likely].sum()
+    share, variance, stretch, deviation, width = (p[likely] for p in (share, variance, stretch, deviation, width))
     middle = weight @ share
     spread = weight @ (variance + (share / middle - 1.0) ** 2)
-    beta = float(np.exp(weight @ np.tile(np.log(betas), len(parts))))
+    beta = float(np.exp(weight @ np.tile(np.log(betas), len(parts))[likely]))
     return Fit(
         middle, np.sqrt(spread), weight @ stretch, float(np.exp(weight @ width)), Profile(beta, weight @ deviation)
     )
@@ -382,6 +385,7 @@ def _parts(mean: Mean, widths: tuple[float, float], believed: tuple[Floats, Floa
 def _weights(parts: list[_Part], prior: Floats) -> Floats:
     """(sizes, betas) posterior probabilities."""
     log_weight = np.stack([part.log_like for part in parts]) + np.log(DEVIATION_ODDS)[:, None] + prior
+    log_weight = np.where(np.isfinite(log_weight), log_weight, -1e300)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
 
