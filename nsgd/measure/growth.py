@@ -50,6 +50,8 @@ _EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)
     :, :-1
 ]
 """What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
+BEYOND_ERR = 0.5
+"""Light beyond the last aperture is extrapolated: its change since the anchor is wrong by this part of it."""
 LEAK_REACH, LEAK_STEP = 8.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
 LOOSE = np.array([1.0, 0.25])
@@ -85,6 +87,8 @@ class Fit:
     fwhm_px: float
     """Of the light on the sensor."""
     profile: Profile
+    beyond_err: float
+    """Relative error, common to all stars, of the light beyond the last aperture, which nobody measures."""
 
 
 def soft_sigma(fwhm_px: float) -> Floats:
@@ -303,9 +307,15 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
     middle = weight @ share
     spread = weight @ (variance + (share / middle - 1.0) ** 2)
     beta = float(np.exp(weight @ np.tile(np.log(betas), len(parts))[likely]))
-    return Fit(
-        middle, np.sqrt(spread), weight @ stretch, float(np.exp(weight @ width)), Profile(beta, weight @ deviation)
-    )
+    fwhm = float(np.exp(weight @ width))
+    beyond_err = 0.0 if anchor is None else BEYOND_ERR * _beyond_change(aperture_fwhm_px, fwhm, (beta, anchor.beta))
+    return Fit(middle, np.sqrt(spread), weight @ stretch, fwhm, Profile(beta, weight @ deviation), beyond_err)
+
+
+def _beyond_change(aperture_fwhm_px: float, fwhm_px: float, betas: tuple[float, float]) -> float:
+    """How much more light of a Moffat lies beyond the last aperture than the anchor's beta would leave there."""
+    within = enclosed(hard_radius(aperture_fwhm_px)[-1], np.array(fwhm_px), np.array(betas))
+    return abs(float(within[1] - within[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -344,7 +344,7 @@ def total_fluxes(
     flux[used], variance[used] = joint, np.maximum(joint_var - expected[used], 0.05 * joint_var)
     common = curve.fit.share_err[aperture]
     common[used] = joint_err
-    return Fluxes(flux, np.sqrt(variance), common)
+    return Fluxes(flux, np.sqrt(variance), np.hypot(common, curve.fit.beyond_err))
 
 
 def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Floats]:
