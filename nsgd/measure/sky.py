@@ -27,7 +27,6 @@ CLIPPED_STD = 0.98658
 NOISE_CLIP_SIGMA, NOISE_CLIPPED_STD = 2.5, 0.95460
 """The noise is taken from the core of its distribution, which hot pixels and faint stars hardly reach; and the
 standard deviation of a unit Gaussian truncated there."""
-NOISE_STRETCH_PX = 128
 MASKED_CLIP_SIGMA = 5.0
 """With the stars masked, only cosmic rays and trails are clipped: faint stars left in the sky then dim like
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
@@ -334,44 +333,24 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     float
         ADU; NaN where fewer than 500 star-free pixels are sampled.
     """
-    step = max(1, pixels.size // 300_000)
+    step = max(1, pixels.size // 500_000)
     rows = np.arange(step // 2, pixels.shape[0], step)
     sample = pixels[rows]
     difference = sample[:, :-2] + sample[:, 2:]
     difference *= np.float32(-0.5)
     difference += sample[:, 1:-1]
-    free = np.isfinite(difference)
     if mask is not None:
         seen = mask[np.minimum(rows // mask_bin, mask.shape[0] - 1)]
         hidden = np.repeat(seen, mask_bin, axis=1) if mask_bin > 1 else seen
         hidden = np.pad(hidden, ((0, 0), (0, max(pixels.shape[1] - hidden.shape[1], 0))), mode="edge")
-        free &= ~hidden[:, 1 : pixels.shape[1] - 1]
-    flat = difference[free]
+        flat = difference[~hidden[:, 1 : pixels.shape[1] - 1]]
+    else:
+        flat = difference.ravel()
+    if not np.isfinite(flat.sum()):
+        flat = flat[np.isfinite(flat)]
     if flat.size < 500:
         return float("nan")
-    quantum = _quantum(flat)
-    low, high = np.quantile(flat[:20_000], (0.159, 0.841))
-    if quantum < float(high - low):  # on coarser steps, sums and differences of three pixels depend on each other
-        flat = difference[free & _unlit(1.5 * sample[:, 1:-1] - difference, free)]
-    return _clipped_spread(flat, 0.5 * quantum) / float(np.sqrt(1.5))
-
-
-def _unlit(light: Pixels, free: Mask) -> Mask:
-    """Where sums of three pixels do not stand out of their stretch of row: no star too faint for the mask.
-
-    Of independent pixels such a sum and the second difference are independent, so the choice biases no noise;
-    sums that lie as far below are left out too, since of photons fewer would show less noise.
-    """
-    starts = np.arange(0, light.shape[1], NOISE_STRETCH_PX)
-    length = np.diff(np.append(starts, light.shape[1]))
-    some = slice(None, None, max(len(light) // 8, 1))
-    pivot = np.float32(np.median(light[some][free[some]])) if free[some].any() else np.float32(0.0)
-    held = np.where(free, light - pivot, np.float32(0.0))
-    number = np.maximum(np.add.reduceat(free, starts, axis=1, dtype=np.float32), 1.0)
-    mean = np.add.reduceat(held, starts, axis=1) / number
-    spread = np.sqrt(np.maximum(np.add.reduceat(held * held, starts, axis=1) / number - mean**2, 0.0))
-    held -= np.repeat(mean, length, axis=1)
-    return np.asarray(np.abs(held) < np.repeat(spread, length, axis=1))
+    return _clipped_spread(flat, 0.5 * _quantum(flat)) / float(np.sqrt(1.5))
 
 
 def _quantum(differences: Pixels) -> float:
