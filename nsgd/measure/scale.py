@@ -29,9 +29,9 @@ MEDIAN_ERR = 1.2533
 PRIOR_DOF = 8.0
 """Weight, in degrees of freedom, of the belief that the modelled noise is right when errors are scaled."""
 GAIN_UNKNOWN_E_PER_ADU = 1.0
-VARYING_SUBS, VARYING_FACTOR, LEAST_VARYING = 6, 5.0, 0.03
+VARYING_SUBS, VARYING_FACTOR, LEAST_VARYING = 12, 5.0, 0.03
 """A star is variable where it scatters by 3 per cent and by five times what half of the stars stay
-below, in excess of its noise; six subs are needed to tell."""
+below, in excess of its noise; twelve subs are needed to tell."""
 MOST_AT_ONCE = 0.05
 """One sub adds to a star's floor what a scatter of this size would, or of six times its noise, at most."""
 
@@ -74,7 +74,7 @@ class Solution:
         floor2, seen = self.floor2, self.subs >= VARYING_SUBS
         with np.errstate(invalid="ignore", divide="ignore"):
             noise2 = self.subs * self.variance / self.flux**2  # of one sub
-            chance = 5.0 * np.sqrt(2.0 / self.subs) * noise2
+            chance = 8.0 * np.sqrt(2.0 / self.subs) * noise2
             clear = seen & (noise2 < LEAST_VARYING**2)
         usual2 = float(np.median(floor2[clear])) if clear.any() else 0.0
         return np.asarray(seen & (floor2 > np.maximum(chance, max(VARYING_FACTOR**2 * usual2, LEAST_VARYING**2))))

@@ -18,7 +18,7 @@ from nsgd.records import NAN, Floats, Pixels
 
 SHAPE_STARS = 80
 LEAST_WINDOW_PX = 1.0
-"""Sigma of the narrowest window: under a narrower one, moments depend on where in its pixel a star lies."""
+"""Sigma of the narrowest window on half-size planes: a narrower one feels where in its pixel a star lies."""
 MOST_ASTRAY = 0.15
 """Stars whose width strays by more than this (or by three times the stars' scatter) from the median are blends."""
 PIXEL_VARIANCE = 1.0 / 12.0
@@ -71,7 +71,8 @@ def shape_of(
     sky = mesh.at(chosen.x, chosen.y) if sites is None else _border_level(raw)
     pixel_variance = PIXEL_VARIANCE if sites is None else PIXEL_VARIANCE / 4.0
     stamp = raw - sky.astype(np.float32)[:, None, None]
-    x, y, moments = adaptive_moments(stamp, chosen.x - left, chosen.y - top, start)
+    least = 0.0 if sites is None else LEAST_WINDOW_PX
+    x, y, moments = adaptive_moments(stamp, chosen.x - left, chosen.y - top, start, least)
     sound = _sound(moments, half)
     if sound.sum() < 3:
         return Shape()
@@ -79,7 +80,7 @@ def shape_of(
     sigma = np.sqrt(np.sqrt(moments[0] * moments[1] - moments[2] ** 2))
     width = _profile_fwhm(stamp[sound], (x[sound], y[sound]), moments)
     seen = width * float(np.median(sigma))
-    if float(np.median(sigma)) < LEAST_WINDOW_PX:
+    if float(np.median(sigma)) < least:
         moments = _averaged(moments, chosen.x[sound], chosen.y[sound])
     ellipticity, angle = _ellipse(moments, pixel_variance)
     fwhm = float(np.sqrt(max(seen**2 - FWHM_PER_SIGMA**2 * pixel_variance, 0.09 * seen**2)))
@@ -113,7 +114,9 @@ def _sound(moments: Moments, half: int) -> NDArray[np.bool_]:
     return np.asarray(single & (astray <= limit))
 
 
-def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tuple[Floats, Floats, Moments]:
+def adaptive_moments(
+    stamp: Pixels, x: Floats, y: Floats, sigma_px: float, least_window_px: float = 0.0
+) -> tuple[Floats, Floats, Moments]:
     """Centroids and covariances under Gaussian windows that take each star's own shape.
 
     Parameters
@@ -133,7 +136,7 @@ def adaptive_moments(stamp: Pixels, x: Floats, y: Floats, sigma_px: float) -> tu
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for _ in range(14):
             dx, dy = grid - x[:, None], grid - y[:, None]
-            extra = np.maximum(LEAST_WINDOW_PX**2 - np.sqrt(xx * yy - xy**2), 0.0)
+            extra = np.maximum(least_window_px**2 - np.sqrt(xx * yy - xy**2), 0.0)
             window = (xx + extra, yy + extra, xy)
             weight = _elliptical_window(dx, dy, window) * stamp
             sums = _powers(dy) @ weight @ np.swapaxes(_powers(dx), 1, 2)
