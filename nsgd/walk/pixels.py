@@ -121,10 +121,14 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
         frame, calibration = _calibrated(frame, orders.settings.calibration)
         result = _measured(frame, candidates, orders.settings, calibration, base)
     except MeasureFailure as problem:
-        failure = Failure(problem.kind, problem.sentence, {**problem.numbers, **_light_in(frame)})
-        result = replace(base, failure=failure, series_id=candidates[0].series_id if candidates else NEW_SERIES)
+        result = replace(
+            base, failure=failure_of(problem), series_id=candidates[0].series_id if candidates else NEW_SERIES
+        )
     finally:
         kept()
+    if result.failure is not None:
+        numbers = {**result.failure.numbers, **_light_in(frame)}
+        result = replace(result, failure=replace(result.failure, numbers=numbers))
     return replace(result, measure_s=time.perf_counter() - began)
 
 
