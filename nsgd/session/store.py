@@ -289,16 +289,19 @@ class Reader:
 
     def catalogue(self, series_id: int) -> Catalogue | None:
         """The newest generation of a series' catalogue."""
-        rows = self._rows("catalogues", "WHERE series_id = ? ORDER BY generation DESC LIMIT 1", series_id)
-        series = self._rows("series", "WHERE series_id = ?", series_id)
-        if not rows and series and _series(series[0]).generation > 0:
+        with self._snapshot():
+            rows = self._rows("catalogues", "WHERE series_id = ? ORDER BY generation DESC LIMIT 1", series_id)
+            series = self._rows("series", "WHERE series_id = ?", series_id)
+        # A flipped byte can hide a row; the series tells which generation there is.
+        if series and (rows[0][1] if rows else 0) < _series(series[0]).generation:
             raise StoreDamaged(f"The store {self.folder} is damaged: the catalogue of series {series_id} is missing.")
         return from_bytes(Catalogue, rows[0][2]) if rows else None
 
     def subs(self, series_id: int | None = None, session: str | None = None) -> list[SubRow]:
         """Subs in mid-exposure order, equal times in natural name order."""
         asked = [(name, value) for name, value in (("series_id", series_id), ("session", session)) if value is not None]
-        where = "WHERE " + " AND ".join(f"{name} = ?" for name, _ in asked) if asked else ""
+        # The plus keeps SQLite from its index, in which a flipped byte would hide subs without a word.
+        where = "WHERE " + " AND ".join(f"+{name} = ?" for name, _ in asked) if asked else ""
         return _in_order(_subs(self._rows("subs", where, *(value for _, value in asked))))
 
     def newest_subs(self, most: int) -> list[SubRow]:
