@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nsgd.cli.entry import BAD_CONFIG
-from nsgd.config import CREDENTIAL_NAME, SERVICE_STORE
+from nsgd.config import CREDENTIAL_NAME, PUBLISH_CREDENTIAL, SERVICE_STORE
 
 UNITS = Path(__file__).parent.parent / "systemd"
 MOST = {"nsgd.service": 15, "nsgd-user.service": 25}
@@ -70,4 +70,6 @@ def test_the_service_finds_its_store_and_its_secrets_where_the_program_looks() -
     service = unit("nsgd.service")
     assert Path("/var/lib") / service["StateDirectory"] == SERVICE_STORE
     assert service["StateDirectoryMode"] == "2770"
-    assert service["LoadCredential"].split(":")[0] == CREDENTIAL_NAME
+    text = (UNITS / "nsgd.service").read_text(encoding="utf-8")
+    for key in ("LoadCredential", "SetCredential"):  # the second stands in where the file is missing
+        assert re.findall(rf"^{key}=(\w+):", text, re.MULTILINE) == [CREDENTIAL_NAME, PUBLISH_CREDENTIAL]
