@@ -266,11 +266,7 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
 
 
 def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
-    """Squared relative scatter of the sums within all but the last hard aperture that noise does not explain.
-
-    Some twenty stars tell a scatter badly: what their noise may feign (two standard errors of the median of
-    a chi-squared) is no scatter, else every sub would lose half of what its outer rings know.
-    """
+    """Squared relative scatter of the sums within all but the last hard aperture that noise does not explain."""
     bright = np.argsort(-flux, kind="stable")[: max(8, flux.size // 3)]
     if bright.size < 8:
         return np.zeros(APERTURES - SOFT - 1)
@@ -278,8 +274,7 @@ def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
     ones = np.tri(APERTURES - SOFT)
     within = ones @ noise[bright][:, SOFT:, SOFT:] @ ones.T
     expected = np.diagonal(within, axis1=1, axis2=2)[:, :-1] / flux[bright, None] ** 2
-    chance = 0.455 + 2.0 * 1.06 / np.sqrt(bright.size)
-    return np.asarray(np.maximum(np.median(seen**2 - chance * expected, axis=0) / 0.455, 0.0))
+    return np.asarray(np.maximum(np.median(seen**2 - 0.455 * expected, axis=0) / 0.455, 0.0))
 
 
 def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profile | None) -> Fit:
