@@ -42,10 +42,7 @@ def run_noise(task: tuple[str, int]) -> list[float]:
     rng = np.random.default_rng([BENCH, 21, seed])
     frame = frame_of(field_of(BENCH + seed, truth.camera, stars, nebula=4), truth, rng)
     facts = measure_sub(frame, catalogue_from(frame, SETTINGS), SETTINGS)
-    # the G plane of a colour frame is the mean of two pixels
-    pixels = [2.0 if truth.camera.bayer and c == "G" else 1.0 for c in frame.channels]
-    true = [truth.noise_adu(c) / np.sqrt(n) for c, n in zip(frame.channels, pixels, strict=True)]
-    return [n / t for n, t in zip(facts.noise_adu, true, strict=True)]
+    return [n / truth.noise_adu(c) for n, c in zip(facts.noise_adu, frame.channels, strict=True)]
 
 
 def run_weight(task: tuple[str, int]) -> list[float]:
