@@ -32,6 +32,8 @@ PLAIN = 0.5
 BEYOND_CHANCE = 0.6
 """Where this part of the stars match, no crowding of them explains it."""
 BESIDE_TOLERANCES = 5.0
+CROWD = 5
+"""Fewer matches than this beside a guess are no crowd, and too few to be an expectation."""
 
 Integers = NDArray[np.intp]
 
@@ -380,7 +382,8 @@ def _chance_log10(
     inside = int(((x >= 0) & (x < size_px[0]) & (y >= 0) & (y < size_px[1])).sum())
     expected = inside * len(sub) * np.pi * tolerance_px**2 / (size_px[0] * size_px[1])
     if matched < BEYOND_CHANCE * min(inside, len(sub)):
-        expected = max(expected, _matches_beside(catalogue, sub, transform, tolerance_px))
+        beside = _matches_beside(catalogue, sub, transform, tolerance_px)
+        expected = beside if beside >= CROWD else expected
     # three stars are spent on the transform itself
     spare = max(matched - 3, 1)
     probability = float(gammainc(spare, max(expected, 1e-12)))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from photutils.aperture import ApertureStats, CircularAnnulus, CircularAperture, aperture_photometry
 
+from nsgd.errors import MeasureFailure
 from nsgd.records import Floats, StarFlag
 from nsgd.simulate import Camera, Psf
 from tests.benchmarks.planted import (
@@ -140,10 +141,15 @@ def run_few(task: tuple[int, int]) -> tuple[float, float, float]:
     rng = np.random.default_rng([BENCH, 8, seed])
     base = base_sub(camera)
     sky = field_of(BENCH + seed, camera, stars, flux_e_s=(150.0, 5000.0))
-    night = measure_night(sky, dithered([base] * CLEAR + [replace(base, transmission=0.7)], rng, 5.0), BENCH + seed)
+    unmeasured = float("nan"), float("nan"), float("nan")
+    subs = dithered([base] * CLEAR + [replace(base, transmission=0.7)], rng, 5.0)
+    try:
+        night = measure_night(sky, subs, BENCH + seed)
+    except MeasureFailure:  # the first sub founds no series
+        return unmeasured
     ratio, error = night.ratio("L")
     if len(ratio) <= CLEAR:
-        return float("nan"), float("nan"), float("nan")
+        return unmeasured
     light = float(ratio[-1] / ratio[:CLEAR].mean())
     return light - 1.0, float(error[-1]), photon_limit(night, CLEAR)
 
