@@ -88,7 +88,7 @@ class Limits(Section):
     )
     weight: Fraction = Field(0.25, description="Reject below this weight (per exposure, of the best sub).")
     fwhm_px: float = Field(0.0, ge=0.0, le=100.0, description="Reject stars wider than this, pixels; 0 = off.")
-    ellipticity: Fraction = Field(0.5, description="Reject stars more elongated than this (1 - b/a); 1 = off.")
+    ellipticity: Fraction = Field(0.6, description="Reject stars more elongated than this (1 - b/a); 1 = off.")
 
 
 class Site(Section):
