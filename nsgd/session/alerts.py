@@ -44,7 +44,7 @@ TWICE = 2
 URGENT = frozenset({"cloud", "no_subs", "folder_lost", "cannot_save", "internal_errors", "field_lost", "no_light"})
 MUTES: dict[str, frozenset[str]] = {
     "no_subs": frozenset({"folder_lost", "cannot_save"}),
-    "cloud": frozenset({"no_subs", "folder_lost"}),
+    "cloud": frozenset({"no_subs", "folder_lost", "no_light"}),
 }
 """Kind -> kinds that, while they go on, say it all."""
 

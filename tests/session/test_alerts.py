@@ -323,6 +323,8 @@ def test_a_dark_frame_without_stars_is_no_cloud() -> None:
     night = Night().subs(10).subs(1, dark)
     assert not night.said
     assert night.subs(2, dark).kinds == ["no_light"]
+    assert night.subs(60, dark).kinds == ["no_light"], "also when the sky of before is long forgotten"
+    assert night.subs(3).kinds == ["no_light", "no_light_over"]
 
 
 def test_subs_full_of_daylight_are_no_dark_frames() -> None:
