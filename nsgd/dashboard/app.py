@@ -26,7 +26,7 @@ from nsgd.dashboard.plain import Teller, follow
 from nsgd.dashboard.screens import NightScreen
 from nsgd.dashboard.sharp import graphics_of_terminal
 from nsgd.dashboard.state_line import StateLine
-from nsgd.dashboard.themes import THEMES
+from nsgd.dashboard.themes import dress, next_theme
 from nsgd.errors import StoreProblem
 from nsgd.session.store import Changes
 from nsgd.settings import Limits, Settings
@@ -176,11 +176,7 @@ class DashboardApp(App[int]):
         self._send = send
         self.open_reader = open_reader
         self._eye = StoreEye(self, open_reader, settings.limits)
-        # Nothing moves here but data, and over SSH every frame costs.
-        self.animation_level = "none"
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = "nsgd-dark"
+        dress(self)
 
     def get_default_screen(self) -> NightScreen:
         return NightScreen()
@@ -256,9 +252,7 @@ class DashboardApp(App[int]):
         self.push_screen(HelpScreen())
 
     def action_next_theme(self) -> None:
-        names = [theme.name for theme in THEMES]
-        here = names.index(self.theme) if self.theme in names else -1
-        self.theme = names[(here + 1) % len(names)]
+        self.theme = next_theme(self.theme)
 
     def action_next_marker(self) -> None:
         markers = list(Marker)

@@ -26,7 +26,7 @@ from nsgd.dashboard.figures import clock_label, local_time
 from nsgd.dashboard.graphs import Figure, Graph, Level, Mark
 from nsgd.dashboard.headline import Tone, age, looks
 from nsgd.dashboard.inert import fit, inert
-from nsgd.dashboard.themes import THEMES
+from nsgd.dashboard.themes import dress, next_theme
 from nsgd.errors import FleetProblem
 from nsgd.fleet.read import FleetReader, Rig, RigNight
 
@@ -200,10 +200,7 @@ class FleetApp(App[int]):
         self.clock = clock
         self.rigs: list[Rig] = []
         self.eye = FleetEye(self, open_reader)
-        self.animation_level = "none"
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = "nsgd-dark"
+        dress(self)
 
     def get_default_screen(self) -> FleetScreen:
         return FleetScreen()
@@ -236,8 +233,7 @@ class FleetApp(App[int]):
                 state.update(Text(inert(message.sentence)))
 
     def action_next_theme(self) -> None:
-        names = [theme.name for theme in THEMES]
-        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+        self.theme = next_theme(self.theme)
 
 
 class FleetScreen(Screen[None]):

@@ -6,7 +6,12 @@ apart); every colour comes with a glyph and a word, so none is needed to underst
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.theme import BUILTIN_THEMES, Theme
+
+if TYPE_CHECKING:
+    from textual.app import App
 
 
 def _inks(**inks: str) -> dict[str, str]:
@@ -106,3 +111,17 @@ SIXTEEN = Theme(
 )  # fmt: skip
 
 THEMES = (DARK, LIGHT, RED, SIXTEEN)
+
+
+def dress(app: App[int]) -> None:
+    """Give an app the themes, and no animation: nothing moves here but data, and over SSH every frame costs."""
+    app.animation_level = "none"
+    for theme in THEMES:
+        app.register_theme(theme)
+    app.theme = THEMES[0].name
+
+
+def next_theme(name: str) -> str:
+    """The theme after this one; the first where it is none of ours."""
+    names = [theme.name for theme in THEMES]
+    return names[(names.index(name) + 1) % len(names)] if name in names else names[0]
