@@ -19,17 +19,22 @@ Missing
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Floats32: TypeAlias = NDArray[np.float32]
-Flags: TypeAlias = NDArray[np.uint8]
-Pixels: TypeAlias = NDArray[np.float32]
+    Floats: TypeAlias = NDArray[np.float64]
+    Floats32: TypeAlias = NDArray[np.float32]
+    Flags: TypeAlias = NDArray[np.uint8]
+    Pixels: TypeAlias = NDArray[np.float32]
+else:
+    # Names of annotations only: what tells the state of the sky must not wait for numpy.
+    Floats = Floats32 = Flags = Pixels = object
 
 NAN = float("nan")
 
@@ -156,7 +161,7 @@ class Transform:
     @property
     def rotation_deg(self) -> float:
         """Rotation of the field, degrees, positive from +x towards +y, in (-180, 180]."""
-        angle = float(np.degrees(np.arctan2(self.c - self.b, self.a + self.d)))
+        angle = math.degrees(math.atan2(self.c - self.b, self.a + self.d))
         return 180.0 if angle <= -180.0 else angle
 
 
@@ -168,6 +173,12 @@ class StarFlag:
     BLENDED = 2
     EDGE = 4
     MASKED = 8
+
+
+def _no_profile() -> Floats:
+    import numpy as np
+
+    return np.empty((0, 9))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +209,7 @@ class Catalogue:
     """Discs kept out of the sky nodes: all stars, also those too faint or too bright to measure."""
     stars_detected: int
     recipe: int
-    profile: Floats = field(default_factory=lambda: np.empty((0, 9)))
+    profile: Floats = field(default_factory=_no_profile)
     """(channels, 9) curve of growth of the first sub: beta of its stars, and how each aperture's share deviates."""
 
 
@@ -343,6 +354,18 @@ class SeriesRow:
     generation: int
     solution: int
     change: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CutOffs:
+    """Below (or above) which a sub is rejected: `settings.Limits` as they are in force for one series."""
+
+    transmission: float
+    weight: float
+    fwhm_px: float
+    """0 = off."""
+    ellipticity: float
+    """1 = off."""
 
 
 class SubStatus(StrEnum):

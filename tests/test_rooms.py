@@ -47,7 +47,11 @@ def modules_after(statement: str) -> set[str]:
     ("statement", "absent"),
     [
         ("import nsgd.cli", {"numpy", "pydantic", "scipy", "sep", "astropy", "textual", "apprise", "watchdog"}),
-        ("import nsgd.dashboard.app", {"scipy", "sep", "astropy", "watchdog", "apprise"}),
+        ("import nsgd.dashboard.app", {"numpy", "pydantic", "scipy", "sep", "astropy", "watchdog", "apprise", "PIL"}),
+        (
+            "import nsgd.dashboard.screens, nsgd.dashboard.sub_screen, nsgd.dashboard.chooser",
+            {"pydantic", "scipy", "sep", "astropy", "watchdog", "apprise", "PIL"},
+        ),
         ("import nsgd.session.judge, nsgd.session.alerts, nsgd.session.store", {"scipy", "sep", "astropy", "textual"}),
         ("import nsgd.daemon.run", {"textual", "rich"}),
         ("import nsgd.measure.recipe", {"sqlite3", "watchdog", "apprise", "textual", "astropy"}),

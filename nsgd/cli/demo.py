@@ -56,9 +56,10 @@ def demo(fast: bool, plain: bool) -> int:
         stage = Stage(Path(folder), interval_s)
         with stage.daemon(), stage.camera():
             if sys.stdout.isatty() and sys.stdin.isatty() and not plain:
-                from nsgd.dashboard.app import run_dashboard
+                from nsgd.cli.apart import terms_apart
+                from nsgd.dashboard.start import run_dashboard
 
-                run_dashboard(stage.store)
+                run_dashboard(terms_apart(str(stage.settings), str(stage.store)))
             else:
                 for line in stage.lines():
                     say(line)
@@ -72,8 +73,8 @@ class Stage:
     def __init__(self, folder: Path, interval_s: float) -> None:
         self.lights, self.store = folder / "lights", folder / "store"
         self.lights.mkdir()
-        self._settings = folder / "config.toml"
-        self._settings.touch(mode=0o600)
+        self.settings = folder / "config.toml"
+        self.settings.touch(mode=0o600)
         self._log = folder / "daemon.log"
         self._interval_s = interval_s
         self._over = threading.Event()
@@ -86,7 +87,7 @@ class Stage:
         command = [sys.executable, "-m", "nsgd", "run", str(self.lights)]
         with self._log.open("wb") as log:
             process = subprocess.Popen(
-                [*command, "--store", str(self.store), "--config", str(self._settings)],
+                [*command, "--store", str(self.store), "--config", str(self.settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -140,7 +141,7 @@ class Stage:
 
         known, told = Known(), 0
         deadline_s = float("inf")
-        while len(known.subs) < len(self.night.subs):
+        while known.count < len(self.night.subs):
             if self._finished.is_set():
                 deadline_s = min(deadline_s, time.monotonic() + PATIENCE_S)
             if self._process.poll() is not None or time.monotonic() > deadline_s:
@@ -150,7 +151,7 @@ class Stage:
                 known.merge(changes)
                 yield from (_sub_line(known, row) for row in changes.subs if row.sub_id > told)
                 yield from (f"*** {row.alert.title}: {row.alert.body}" for row in changes.alerts)
-                told = max(known.subs, default=0)
+                told = max((told, *(row.sub_id for row in changes.subs)))
             time.sleep(0.2)
 
     def summary(self) -> str:
@@ -165,7 +166,7 @@ class Stage:
         views = [view for series_id in known.series if (view := known.view(series_id, ""))]
         kept = "; ".join(view.kept().sentence() for view in views)
         alerts = ", ".join(row.alert.title for row in changes.alerts) or "no alert"
-        return f"{len(known.subs)} subs measured: {kept}. Alerts: {alerts}."
+        return f"{known.count} subs measured: {kept}. Alerts: {alerts}."
 
     def _changes(self, last: int) -> Changes | None:
         """What is new in the daemon's store, None before there is one."""

@@ -9,11 +9,12 @@ import click
 
 from nsgd.cli.decisions import daemon_runs, series_name
 from nsgd.cli.fleet import checked
-from nsgd.cli.places import common_options, existing_folder, load_settings, open_reader, say, store_folder, talk
+from nsgd.cli.places import common_options, existing_folder, given, load_settings, open_reader, say, store_folder, talk
 from nsgd.errors import BadRequest, StoreUnusable
 
 if TYPE_CHECKING:
     from nsgd.dashboard.night import Night
+    from nsgd.session.alerts import AlarmState
 
 CLEAR, NOT_CLEAR, UNKNOWN = 0, 3, 4
 """Exit codes of `nsgd is-clear`."""
@@ -57,28 +58,29 @@ def dashboard(graph: str, theme: str, read_only: bool, fleet: str | None) -> int
     Example: nsgd dashboard
              nsgd dashboard --fleet
     """
-    from nsgd.config import zone_of
-    from nsgd.dashboard.app import run_dashboard
-    from nsgd.dashboard.themes import THEMES
+    from nsgd.cli.apart import terms_apart
+    from nsgd.dashboard.start import run_dashboard
 
-    if theme and theme not in (known := [one.name for one in THEMES]):
-        raise BadRequest(f"There is no theme {theme!r}; there are {', '.join(known)}.")
-    settings = load_settings().settings
+    if theme:
+        _check_theme(theme)
     if fleet is not None:
+        from nsgd.config import zone_of
         from nsgd.dashboard.fleet import run_fleet
 
+        settings = load_settings().settings
         url = settings.publish.url.get_secret_value() if fleet == "." else checked(fleet)
         if not url:
             raise BadRequest("Which fleet? Give its URL, or set publish.url (README, Many rigs).")
         return run_fleet(url, zone=zone_of(settings), marker=graph, theme=theme)
-    return run_dashboard(
-        store_folder(),
-        settings=settings,
-        zone=zone_of(settings),
-        marker=graph,
-        theme=theme,
-        read_only=read_only,
-    )
+    return run_dashboard(terms_apart(given("config"), given("store")), marker=graph, theme=theme, read_only=read_only)
+
+
+def _check_theme(name: str) -> None:
+    """Raises BadRequest where there is no such theme."""
+    from nsgd.dashboard.themes import THEMES
+
+    if name not in (known := [one.name for one in THEMES]):
+        raise BadRequest(f"There is no theme {name!r}; there are {', '.join(known)}.")
 
 
 @click.command()
@@ -142,7 +144,7 @@ def _status(now_utc_s: float) -> dict[str, Any]:
 
     settings = load_settings().settings
     with open_reader() as reader:
-        night = Night(settings.limits)
+        night = Night(limits=settings.limits)
         night.merge(reader.changes_since(0))
         ignored, unreadable, running = reader.ignored(), reader.unreadable(), daemon_runs(reader)
     newest = night.newest()
@@ -151,7 +153,7 @@ def _status(now_utc_s: float) -> dict[str, Any]:
     return {
         "sky": line.word.lower(),
         "note": line.note.lower(),
-        "clear": None if line.note or newest is None else may_go_on(night.alarm(), settings.alarm),
+        "clear": None if line.note or newest is None else may_go_on(_alarm(night), settings.alarm),
         "transmission": _number(line.transmission),
         "last_sub_age_s": _number(line.age_s),
         "last_sub": newest.path if newest else None,
@@ -173,18 +175,24 @@ def _status(now_utc_s: float) -> dict[str, Any]:
     }
 
 
+def _alarm(night: Night) -> AlarmState:
+    """The alarm as the daemon has judged it; where none did, the sky after the newest subs."""
+    from nsgd.session.alerts import AlarmState
+
+    return AlarmState.from_json(night.alarm_text) if night.told_all else AlarmState(seen=night.rebuilt())
+
+
 def _series_facts(night: Night, series_id: int) -> dict[str, Any]:
     view = night.view(series_id, "")
     assert view is not None, "the series is known"
     kept = view.kept()
-    reference = night.subs.get(view.series.reference_id)
     return {
         "name": series_name(view.series),
         "subs": kept.subs,
         "kept": kept.kept,
         "taken_h": kept.taken_s / 3600.0,
         "effective_h": kept.effective_s / 3600.0,
-        "reference": reference.path if reference else None,
+        "reference": night.path_of(view.series.reference_id) or None,
         "nights": list(view.sessions),
     }
 

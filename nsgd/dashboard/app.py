@@ -1,43 +1,52 @@
-"""`nsgd dashboard`: the application, the thread that looks at the store, and the entry `run_dashboard`."""
+"""`nsgd dashboard`: the application, and the thread that looks at the store.
+
+Nothing here loads numpy before the first screen is painted: the eye does, while the state of the sky is shown.
+"""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
 from nsgd.dashboard.board import BoardScreen
-from nsgd.dashboard.canvas import Marker
+from nsgd.dashboard.glance import Glance
 from nsgd.dashboard.inert import inert
-from nsgd.dashboard.night import Night
-from nsgd.dashboard.panels import HelpScreen
-from nsgd.dashboard.plain import Teller, follow
-from nsgd.dashboard.screens import NightScreen
-from nsgd.dashboard.sharp import graphics_of_terminal
+from nsgd.dashboard.opening import OpeningScreen
 from nsgd.dashboard.state_line import StateLine
-from nsgd.dashboard.themes import dress, next_theme
-from nsgd.errors import StoreProblem
+from nsgd.dashboard.themes import Marker, dress, next_theme
+from nsgd.errors import NsgdError, StoreProblem
 from nsgd.session.store import Changes
-from nsgd.settings import Limits, Settings
 
 if TYPE_CHECKING:
+    from nsgd.dashboard.night import Night
+    from nsgd.dashboard.start import Terms
     from nsgd.session.store import Reader, Request
 
 FIRST_SUBS = 300
 """Subs that are shown before the rest of a long store is read."""
+MORE_SUBS = 200
+"""Subs that are read at once of the rest; each takes some kilobytes until its figures are taken out."""
+PAINT_S = 2.0
+"""Longest time that the rest waits for the first subs to be painted."""
 POLL_S = 0.4
 """Time between two looks at the store; a look at an unchanged store costs a fraction of a millisecond."""
+
+
+class StoreGlimpsed(Message):
+    """The first line can be told."""
+
+    def __init__(self, glance: Glance) -> None:
+        super().__init__()
+        self.glance = glance
 
 
 class StoreRead(Message):
@@ -67,14 +76,24 @@ class StoreMissing(Message):
         self.sentence = sentence
 
 
+class Refused(Message):
+    """The dashboard cannot go on: the settings are wrong, or no store may be read."""
+
+    def __init__(self, problem: NsgdError) -> None:
+        super().__init__()
+        self.problem = problem
+
+
 class StoreEye(threading.Thread):
     """Looks at the store and tells the app what changed; it owns the only reader that stays open."""
 
-    def __init__(self, app: App[int], open_reader: Callable[[], Reader], limits: Limits) -> None:
+    def __init__(self, app: App[int], open_reader: Callable[[], Reader], terms: Callable[[], Terms]) -> None:
         super().__init__(name="store-eye", daemon=True)
         self._app = app
         self._open_reader = open_reader
-        self._limits = limits
+        self._terms = terms
+        self.painted = threading.Event()
+        """Set when the newest subs are on the screen."""
         self._done = threading.Event()
         self._last = -1
         self._said = ""
@@ -94,22 +113,32 @@ class StoreEye(threading.Thread):
                     self._look(reader)
             except StoreProblem as problem:
                 self._complain(problem.sentence)
+            except NsgdError as problem:
+                self._app.post_message(Refused(problem))
+                return
             self._done.wait(2.0)
 
     def _read(self, reader: Reader) -> None:
-        """Read everything; a long store shows its newest subs first."""
-        first = reader.newest_subs(FIRST_SUBS)
-        daemon, series = reader.daemon(), reader.series()
-        if len(first) == FIRST_SUBS:
-            self._app.post_message(StoreRead(self._night(Changes(0, first, series, [], daemon), reader), partly=True))
-        changes = reader.changes_since(0)
-        self._app.post_message(StoreRead(self._night(changes, reader), partly=False))
-        self._last = changes.last
+        """Read everything; the first line comes before the rest, and the newest subs before a long store's others."""
+        self._app.post_message(StoreGlimpsed(Glance.read(reader)))
+        from nsgd.dashboard.screens import NightScreen  # noqa: F401 - what the app shows next, loaded here
 
-    def _night(self, changes: Changes, reader: Reader) -> Night:
+        first = reader.newest_subs(FIRST_SUBS)
+        if len(first) == FIRST_SUBS:
+            changes = Changes(0, first, reader.series(), [], reader.daemon())
+            self._app.post_message(StoreRead(self._night([changes], reader), partly=True))
+            self.painted.wait(PAINT_S)
+        night = self._night(everything(reader), reader)
+        self._last = night.last_change
+        self._app.post_message(StoreRead(night, partly=False))
+
+    def _night(self, told: Iterable[Changes], reader: Reader) -> Night:
         """A night of these changes, judged already, so that the screen need not wait for it."""
-        night = Night(self._limits)
-        night.merge(changes)
+        from nsgd.dashboard.night import Night
+
+        night = Night(limits=self._terms().limits)
+        for changes in told:
+            night.merge(changes)
         night.ignored = reader.ignored()
         night.newest_view()
         night.sky()
@@ -138,6 +167,17 @@ class StoreEye(threading.Thread):
             self._app.post_message(StoreMissing(sentence))
 
 
+def everything(reader: Reader) -> Iterator[Changes]:
+    """All that the store holds, a part at a time."""
+    last = 0
+    while True:
+        changes = reader.changes_since(last, MORE_SUBS)
+        yield changes
+        if changes.last == last:
+            return
+        last = changes.last
+
+
 class DashboardApp(App[int]):
     """The dashboard: one night in memory, screens that draw it."""
 
@@ -153,33 +193,42 @@ class DashboardApp(App[int]):
         Binding("m", "next_marker", "Graph dots", show=False),
     ]
 
+    night: Night
+
     def __init__(
         self,
         open_reader: Callable[[], Reader],
         send: Callable[[str, dict[str, object]], int] | None,
-        settings: Settings,
-        zone: ZoneInfo | None = None,
+        terms: Callable[[], Terms],
         marker: Marker = Marker.BRAILLE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        self.night = Night(settings.limits)
-        self.zone = zone
+        self.glance = Glance()
+        """What the first line is told from; the night as soon as that is read."""
+        self.problem: NsgdError | None = None
+        """Why it had to end."""
         self.marker = marker
         self.clock = clock
         self.frozen = False
         self.graphics = ""
-        """How this terminal draws pixels (`sharp.graphics_of_terminal`), "" where it cannot."""
-        self.reading = False
-        """True while only the newest subs are read."""
+        """How this terminal draws pixels (`graphics.Question`), "" where it cannot."""
+        self.reading = True
+        """True while only a part of the store is read."""
         self.store_sentence = "Reading the store ..."
         self._send = send
         self.open_reader = open_reader
-        self._eye = StoreEye(self, open_reader, settings.limits)
+        self._terms = terms
+        self._eye = StoreEye(self, open_reader, terms)
         dress(self)
 
-    def get_default_screen(self) -> NightScreen:
-        return NightScreen()
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """Time zone of the clock axis."""
+        return self._terms().zone
+
+    def get_default_screen(self) -> OpeningScreen:
+        return OpeningScreen()
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
@@ -197,9 +246,28 @@ class DashboardApp(App[int]):
                 line.tick()
 
     def on_store_read(self, message: StoreRead) -> None:
-        self.night = message.night
+        from nsgd.dashboard.screens import NightScreen
+
+        self.glance = self.night = message.night
         self.reading = message.partly
-        self._tell_screens(set(self.night.series) | {0})
+        if any(isinstance(screen, NightScreen) for screen in self.screen_stack):
+            self._tell_screens(set(self.night.series) | {0})
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.push_screen(NightScreen())
+
+    def night_painted(self) -> None:
+        """The newest subs are on the screen: the eye may read on."""
+        self._eye.painted.set()
+
+    def on_store_glimpsed(self, message: StoreGlimpsed) -> None:
+        self.glance = message.glance
+        self._tick()
+
+    def on_refused(self, message: Refused) -> None:
+        self.problem = message.problem
+        self.exit(1)
 
     def on_store_changed(self, message: StoreChanged) -> None:
         for request in message.answers:
@@ -231,7 +299,7 @@ class DashboardApp(App[int]):
         except StoreProblem as problem:
             self.say(problem.sentence, severity="error")
             return
-        waiting = "" if self.night.daemon_lives(self.clock()) else " It waits until nsgd run or nsgd apply."
+        waiting = "" if self.glance.daemon_lives(self.clock()) else " It waits until nsgd run or nsgd apply."
         self.say(said + waiting)
 
     def say(self, text: str, severity: str = "information") -> None:
@@ -249,6 +317,8 @@ class DashboardApp(App[int]):
         yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:
+        from nsgd.dashboard.panels import HelpScreen
+
         self.push_screen(HelpScreen())
 
     def action_next_theme(self) -> None:
@@ -260,60 +330,3 @@ class DashboardApp(App[int]):
         for screen in self.screen_stack:
             if isinstance(screen, BoardScreen) and screen.drawable:
                 screen.set_looks()
-
-
-def run_dashboard(
-    store_folder: Path,
-    *,
-    settings: Settings | None = None,
-    zone: ZoneInfo | None = None,
-    marker: str = "braille",
-    theme: str = "",
-    read_only: bool = False,
-) -> int:
-    """Show the store of `store_folder` until the user quits; the daemon is never touched.
-
-    On a dumb terminal the night comes as lines of plain text; into a pipe its last subs are written once.
-
-    Parameters
-    ----------
-    store_folder
-        Folder of the store; it need not exist yet.
-    settings
-        Cut-offs of series that have none of their own.
-    zone
-        Time zone of the clock axis; None = the system's.
-    marker
-        How graphs are drawn: braille, block or ascii.
-    theme
-        A theme's name; "" chooses by the terminal's number of colours.
-    read_only
-        Refuse every request.
-    """
-    from nsgd.session.store import Reader, add_request
-
-    def send(kind: str, args: dict[str, object]) -> int:
-        return add_request(store_folder, kind, args, time.time())
-
-    def open_reader() -> Reader:
-        return Reader.open(store_folder)
-
-    chosen = settings or Settings()
-    piped = not sys.stdout.isatty()
-    if piped or Console().is_dumb_terminal:
-        teller = Teller(chosen, zone, lambda line: print(line, flush=True))  # noqa: T201
-        return follow(open_reader, teller, once=piped)
-    app = DashboardApp(
-        open_reader,
-        None if read_only else send,
-        chosen,
-        zone,
-        Marker(marker),
-    )
-    app.graphics = graphics_of_terminal()
-    if app.graphics:
-        # textual-image asks the terminal for its cell size when it is imported; later nobody could answer.
-        import textual_image.widget  # noqa: F401
-    app.theme = theme or ("nsgd-16" if app.console.color_system == "standard" else "nsgd-dark")
-    app.run()
-    return app.return_code or 0

@@ -10,10 +10,8 @@ from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Footer
 
-from nsgd.dashboard.canvas import Marker
-from nsgd.dashboard.graphs import Drawing
-from nsgd.dashboard.picture import Picture
 from nsgd.dashboard.state_line import StateLine
+from nsgd.dashboard.themes import Marker
 
 if TYPE_CHECKING:
     from nsgd.dashboard.app import DashboardApp
@@ -42,6 +40,9 @@ class BoardScreen(Screen[None]):
 
     def set_looks(self) -> None:
         """Take over how the app draws: marker and night vision."""
+        from nsgd.dashboard.graphs import Drawing
+        from nsgd.dashboard.picture import Picture
+
         for drawing in self.query(Drawing):
             drawing.marker = self.board.marker
         for picture in self.query(Picture):

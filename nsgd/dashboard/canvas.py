@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.dashboard.themes import Marker
 from nsgd.records import Floats
 
 
@@ -55,14 +56,6 @@ _ASCII = {
 _BRAILLE_BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.int64)
 _QUADRANT_BITS = np.array([[1, 2], [4, 8]], dtype=np.int64)
 _QUADRANTS = " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"
-
-
-class Marker(StrEnum):
-    """How graphs are drawn: dots of 2x4 a cell, quarters of a cell, or letters for poor fonts."""
-
-    BRAILLE = "braille"
-    BLOCK = "block"
-    ASCII = "ascii"
 
 
 _BITS = {Marker.BRAILLE: _BRAILLE_BITS, Marker.BLOCK: _QUADRANT_BITS, Marker.ASCII: np.array([[1]], dtype=np.int64)}

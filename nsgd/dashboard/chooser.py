@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +23,7 @@ from nsgd.dashboard.table import Column, SubTable, big, number
 from nsgd.errors import NsgdError
 from nsgd.frames.preview import Preview, load_preview
 from nsgd.overlay import Sight, Stretch, shared_stretch, sight, sky_of
-from nsgd.records import Floats, SubRow, Verdict
+from nsgd.records import Floats
 from nsgd.session.store import Reader
 
 MOST_KEPT = 12
@@ -34,18 +33,15 @@ MOST_KEPT = 12
 def candidate_columns(width: int) -> list[Column]:
     """What decides about a reference: weight, sky, the gradient along both diagonals, stars."""
 
-    def diagonal(number_: int) -> Callable[[SubRow, Verdict], str]:
-        return lambda row, verdict: number(row.relation.gradient_diagonal_adu[number_], 1) if row.relation else ""
-
     columns = [
-        Column("rank", 4, lambda row, verdict: str(verdict.rank or "")),
-        Column("W", 5, lambda row, verdict: number(verdict.weight_of_best, 3)),
-        Column("sky", 6, lambda row, verdict: big(float(np.mean(row.sky_adu)) if row.sky_adu else np.nan)),
-        Column("↘ ADU", 7, diagonal(0)),
-        Column("↗ ADU", 7, diagonal(1)),
-        Column("FWHM", 5, lambda row, verdict: number(row.fwhm_px, 2)),
-        Column("ell", 4, lambda row, verdict: number(row.ellipticity, 2)),
-        Column("file", 0, lambda row, verdict: inert(row.path.rsplit("/", 1)[-1]), left=True),
+        Column("rank", 4, lambda sub: str(sub.verdict.rank or "")),
+        Column("W", 5, lambda sub: number(sub.verdict.weight_of_best, 3)),
+        Column("sky", 6, lambda sub: big(sub.figure("sky_adu"))),
+        Column("↘ ADU", 7, lambda sub: number(sub.figure("falling_adu"), 1)),
+        Column("↗ ADU", 7, lambda sub: number(sub.figure("rising_adu"), 1)),
+        Column("FWHM", 5, lambda sub: number(sub.figure("fwhm_px"), 2)),
+        Column("ell", 4, lambda sub: number(sub.figure("ellipticity"), 2)),
+        Column("file", 0, lambda sub: inert(sub.name), left=True),
     ]
     return columns if width >= 52 else [c for c in columns if c.name not in ("ell", "FWHM")]
 
@@ -151,10 +147,10 @@ class ChooserScreen(BoardScreen):
         return self._kept[sub_id]
 
     def _read(self, sub_id: int) -> tuple[Study, Preview] | None:
-        row = self.board.night.subs.get(sub_id)
-        if self._reader is None or row is None:
+        if self._reader is None or not sub_id:
             return None
         try:
+            row = self._reader.sub(sub_id)
             study = read_study(self._reader, row, self._view.series)
         except NsgdError as problem:
             self.board.say(problem.sentence, "error")
@@ -205,12 +201,11 @@ class ChooserScreen(BoardScreen):
             self._stretch = shared_stretch(whole.scaled)
 
     def _draw_words(self, sub_id: int) -> None:
-        names = self.board.night.subs
         text = Text()
         text.append("BOOKMARK  " if self._blinking else "", "bold")
-        text.append(_name(names.get(sub_id)), "bold")
+        text.append(self._file_name(sub_id), "bold")
         if not self._blinking and self._bookmark != sub_id:
-            text.append(f"   space blinks to {_name(names.get(self._bookmark))}, m bookmarks this one")
+            text.append(f"   space blinks to {self._file_name(self._bookmark)}, m bookmarks this one")
         if sub_id == self._view.series.reference_id:
             text.append("   the reference" + ("" if self._view.series.reference_chosen else ", chosen by nsgd"))
         self.query_one("#say", Static).update(text)
@@ -243,15 +238,14 @@ class ChooserScreen(BoardScreen):
         self._draw()
 
     def action_reference(self) -> None:
-        row = self.query_one(SubTable).row
-        if row is not None:
-            said = f"Asked to make {_name(row)} the reference."
-            self.board.ask("reference", said, sub_id=row.sub_id, series_id=row.series_id)
+        sub = self.query_one(SubTable).sub
+        if sub is not None:
+            said = f"Asked to make {self._file_name(sub.sub_id)} the reference."
+            self.board.ask("reference", said, sub_id=sub.sub_id, series_id=sub.series_id)
 
     def action_automatic(self) -> None:
         series_id = self._view.series.series_id
         self.board.ask("reference", "Asked nsgd to choose the reference.", sub_id="auto", series_id=series_id)
 
-
-def _name(row: SubRow | None) -> str:
-    return inert(row.path.rsplit("/", 1)[-1], 40) if row is not None else "nothing"
+    def _file_name(self, sub_id: int) -> str:
+        return inert(self.board.night.path_of(sub_id).rsplit("/", 1)[-1], 40) or "nothing"

@@ -56,26 +56,20 @@ def events_of(night: Night, view: View) -> tuple[Event, ...]:
 
 def _flips(view: View) -> list[Event]:
     """The rotation against the series turns by more than a quarter."""
-    rows = [view.rows[i] for i in view.shown]
+    times = view.time_utc_s
     rotation = view.column("rotation_deg")
     seen = np.flatnonzero(np.isfinite(rotation))
     turned = np.abs((np.diff(rotation[seen]) + 180.0) % 360.0 - 180.0) > 90.0
-    return [Event(rows[i].order_utc_s, Happening.FLIP, Happening.FLIP.value) for i in seen[1:][turned]]
+    return [Event(float(times[i]), Happening.FLIP, Happening.FLIP.value) for i in seen[1:][turned]]
 
 
 def _filters(night: Night, view: View) -> list[Event]:
     """Subs of another series came in between; changes back and forth after every sub are no events."""
     mine = view.series.series_id
     times = view.time_utc_s
-    others = [
-        row.order_utc_s
-        for series_id in night.series
-        if series_id != mine
-        for row in night.rows(series_id)
-        if times[0] < row.order_utc_s < times[-1]
-    ]
-    between = np.searchsorted(times, np.sort(np.array(others))) if others else np.array([], dtype=int)
-    places = np.unique(between)
+    others = [night.subs_of(series_id).columns.floats("order_utc_s") for series_id in night.series if series_id != mine]
+    came = np.concatenate(others) if others else np.array([])
+    places = np.flatnonzero(np.bincount(np.searchsorted(times, came[(times[0] < came) & (came < times[-1])])))
     if places.size > max(4, times.size // 6):
         return []
     return [Event(float(times[i]), Happening.FILTER, Happening.FILTER.value) for i in places]

@@ -21,12 +21,12 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
 from nsgd.dashboard.board import Keys
-from nsgd.dashboard.canvas import Ink, Marker
+from nsgd.dashboard.canvas import Ink
 from nsgd.dashboard.figures import clock_label, local_time
 from nsgd.dashboard.graphs import Figure, Graph, Level, Mark
 from nsgd.dashboard.headline import Tone, age, looks
 from nsgd.dashboard.inert import fit, inert
-from nsgd.dashboard.themes import dress, next_theme
+from nsgd.dashboard.themes import Marker, dress, next_theme, theme_for
 from nsgd.errors import FleetProblem
 from nsgd.fleet.read import FleetReader, Rig, RigNight
 
@@ -409,7 +409,7 @@ def run_fleet(url: str, *, zone: ZoneInfo | None = None, marker: str = "braille"
             _print_lines(reader.rigs(), time.time())
         return 0
     app = FleetApp(lambda: FleetReader(url), zone, Marker(marker))
-    app.theme = theme or ("nsgd-16" if app.console.color_system == "standard" else "nsgd-dark")
+    app.theme = theme or theme_for(app.console.color_system)
     app.run()
     return app.return_code or 0
 

@@ -20,7 +20,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from nsgd.dashboard.canvas import Canvas, Ink, Marker, Run
+from nsgd.dashboard.canvas import Canvas, Ink, Run
+from nsgd.dashboard.themes import Marker
 from nsgd.records import NAN, Floats
 
 

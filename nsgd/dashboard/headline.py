@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nsgd.dashboard.inert import inert
-from nsgd.dashboard.night import Night, View
 from nsgd.records import NAN, SkyState, SubRow
+
+if TYPE_CHECKING:
+    from nsgd.dashboard.glance import Glance
+    from nsgd.dashboard.night import View
 
 DOWN, STOPPED = "DAEMON DOWN", "DAEMON STOPPED"
 
@@ -60,7 +63,7 @@ class Headline:
 
 def age(seconds: float) -> str:
     """ "42 s", "3 min", "2 h 05", "3 days"."""
-    if not np.isfinite(seconds):
+    if not math.isfinite(seconds):
         return ""
     whole = max(0, int(seconds))
     if whole < 100:
@@ -72,7 +75,7 @@ def age(seconds: float) -> str:
     return f"{whole // 86400} days"
 
 
-def headline(night: Night, view: View | None, now_utc_s: float) -> Headline:
+def headline(night: Glance, view: View | None, now_utc_s: float) -> Headline:
     """What the sky does as far as the newest sub tells, and how old that is.
 
     Parameters
@@ -107,7 +110,7 @@ def seen_utc_s(row: SubRow) -> float:
     return row.order_utc_s + 0.5 * (row.header.exposure_s or 0.0)
 
 
-def daemon_note(night: Night, now_utc_s: float) -> str:
+def daemon_note(night: Glance, now_utc_s: float) -> str:
     """ "DAEMON DOWN" where nobody measures, "" where it lives."""
     daemon = night.daemon
     if daemon is None:
@@ -115,11 +118,9 @@ def daemon_note(night: Night, now_utc_s: float) -> str:
     return "" if night.daemon_lives(now_utc_s) else STOPPED if daemon.stopped else DOWN
 
 
-def stale_after_s(night: Night) -> float:
+def stale_after_s(night: Glance) -> float:
     """Age from which the newest sub is old: three cadences and two minutes, at least 15 minutes."""
-    times = [row.order_utc_s for row in night.recent(20)]
-    cadence_s = float(np.median(np.diff(times))) if len(times) > 2 else 0.0
-    return min(max(3.0 * cadence_s + 120.0, 900.0), 3 * 3600.0)
+    return min(max(3.0 * night.cadence_s() + 120.0, 900.0), 3 * 3600.0)
 
 
 def say(line: Headline, width: int, *, plain: bool = False) -> str:
@@ -129,7 +130,7 @@ def say(line: Headline, width: int, *, plain: bool = False) -> str:
     parts = [
         (0, f"{glyph} {line.note or line.word}"),
         (4, f"was {line.word}" if line.note and line.subs else ""),
-        (2, f"T {line.transmission:.2f}" if np.isfinite(line.transmission) else ""),
+        (2, f"T {line.transmission:.2f}" if math.isfinite(line.transmission) else ""),
         (3, f"{line.filter_name} {line.kept}/{line.subs}" if line.subs else ""),
         (1, f"{old} ago" if old else ""),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.table import Table
@@ -13,7 +14,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
-from nsgd.settings import Limits
+from nsgd.records import CutOffs
 
 KEYS = (
     ("1 2 3 4 5", "transmission, weight, FWHM, stars, sky"),
@@ -87,7 +88,7 @@ KNOBS: dict[str, tuple[str, float, float, float]] = {
 }
 
 
-class LimitsScreen(ModalScreen[Limits]):
+class LimitsScreen(ModalScreen[CutOffs]):
     """Move the cut-offs and see at once what they would keep; enter asks for them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -101,7 +102,7 @@ class LimitsScreen(ModalScreen[Limits]):
         Binding("escape,q,t", "dismiss", "Leave as it was"),
     ]
 
-    def __init__(self, limits: Limits, preview: Callable[[Limits], str]) -> None:
+    def __init__(self, limits: CutOffs, preview: Callable[[CutOffs], str]) -> None:
         super().__init__()
         self._limits = limits
         self._preview = preview
@@ -121,7 +122,7 @@ class LimitsScreen(ModalScreen[Limits]):
         name = list(KNOBS)[self._at]
         _, step, low, high = KNOBS[name]
         value = round(min(max(getattr(self._limits, name) + by * step, low), high), 4)
-        self._limits = self._limits.model_copy(update={name: value})
+        self._limits = replace(self._limits, **{name: value})
         self._draw()
 
     def action_apply(self) -> None:

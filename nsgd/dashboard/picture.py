@@ -13,8 +13,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from nsgd.dashboard.canvas import Marker
 from nsgd.dashboard.inert import fit
+from nsgd.dashboard.themes import Marker
 from nsgd.records import Floats
 
 _SHADES = " .:-=+*#%@"

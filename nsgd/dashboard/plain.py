@@ -14,9 +14,8 @@ from nsgd.dashboard.headline import headline, say
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.night import Night
 from nsgd.errors import StoreProblem
-from nsgd.records import SubRow, Verdict
+from nsgd.records import CutOffs, SubRow, Verdict
 from nsgd.session.store import Changes, Reader
-from nsgd.settings import Settings
 
 LOOK_S = 1.0
 
@@ -42,8 +41,8 @@ def sub_line(row: SubRow, verdict: Verdict, zone: ZoneInfo | None) -> str:
 class Teller:
     """Says as lines what is new since it was last asked."""
 
-    def __init__(self, settings: Settings, zone: ZoneInfo | None, write: Callable[[str], None]) -> None:
-        self.night = Night(settings.limits)
+    def __init__(self, limits: CutOffs, zone: ZoneInfo | None, write: Callable[[str], None]) -> None:
+        self.night = Night(limits=limits)
         self._zone = zone
         self._write = write
         self._told: set[int] = set()
@@ -52,8 +51,8 @@ class Teller:
     def tell(self, changes: Changes, now_utc_s: float, most_subs: int) -> None:
         """Write new subs (the last `most_subs` of them), new alerts, and the state where it changed."""
         self.night.merge(changes)
-        fresh = [row for row in self.night.recent(most_subs) if row.sub_id not in self._told]
-        for row in fresh:
+        fresh = [row for row in changes.subs if row.sub_id not in self._told]
+        for row in fresh[-most_subs:]:
             self._write(sub_line(row, self.night.verdict(row), self._zone))
         self._told |= {row.sub_id for row in changes.subs}
         for alert in changes.alerts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 import numpy as np
@@ -19,12 +19,12 @@ from nsgd.dashboard.board import BoardScreen, Keys
 from nsgd.dashboard.events import GLYPHS, Event, delivery_words, events_of
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.inert import inert
-from nsgd.dashboard.night import View, hours, limits_of
+from nsgd.dashboard.night import Sub, View, hours
 from nsgd.dashboard.panels import ChoiceScreen, LimitsScreen
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.table import Column, SubTable, columns_for
-from nsgd.records import NAN, SubRow
-from nsgd.settings import Limits
+from nsgd.records import NAN, CutOffs, SubStatus
+from nsgd.session.judge import in_force
 
 Ints = NDArray[np.int64]
 
@@ -71,7 +71,7 @@ class NightScreen(BoardScreen):
         self.view: View | None = None
         self._series_id = 0
         self._session: str | None = None
-        self._what_if: Limits | None = None
+        self._what_if: CutOffs | None = None
         self._main = "transmission"
         self._sort = "time"
         self._filter = ""
@@ -101,10 +101,10 @@ class NightScreen(BoardScreen):
 
     def on_mount(self) -> None:
         self.query_one(SubTable).focus()
-        self.set_looks()
-        self.store_missing(self.board.store_sentence)
         self.ready = True
-        self.board.watch_store()
+        self.set_looks()
+        self.night_changed(set(self.board.night.series))
+        self.call_after_refresh(self.board.night_painted)
 
     # --- data ------------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class NightScreen(BoardScreen):
         """Judge the series anew and draw everything."""
         night = self.board.night
         self.view = night.view(self._series_id, self._session)
-        if self.view is None or not self.view.rows:
+        if self.view is None or not len(self.view.verdicts):
             self._teach()
             return
         self.remove_class("empty")
@@ -153,7 +153,7 @@ class NightScreen(BoardScreen):
         text = f"Waiting for the first light frame in {where}."
         if night.daemon is None:
             text = "No subs yet, and no daemon measures.\n\nStart it in another terminal:  nsgd run FOLDER"
-        failed = night.rows(0)[-5:]
+        failed = [row for row in night.newest_rows if row.series_id == 0][-5:]
         if failed:
             text += "\n\nNo sub could be measured yet:" + "".join(
                 f"\n  {inert(row.path.rsplit('/', 1)[-1], 40)}: {inert(row.failure.sentence, 120)}"
@@ -183,7 +183,7 @@ class NightScreen(BoardScreen):
         word = self._filter.lower()
         wanted = not word.startswith("!")
         verdict = view.verdicts.row(at)
-        text = " ".join((view.rows[at].path, verdict.status.value, *verdict.reasons)).lower()
+        text = " ".join((view.subs.paths[at], verdict.status.value, *verdict.reasons)).lower()
         return (word.lstrip("!") in text) == wanted
 
     # --- drawing ---------------------------------------------------------------------------------
@@ -202,13 +202,13 @@ class NightScreen(BoardScreen):
         self._draw_counts()
 
     def _cursor_x(self) -> float:
-        row = self.query_one(SubTable).row
-        if row is None or self.view is None:
+        sub = self.query_one(SubTable).sub
+        if sub is None or self.view is None:
             return NAN
         if not figures.by_number(self.view):
-            return row.order_utc_s
-        place = [i for i, at in enumerate(self.view.shown) if self.view.rows[int(at)].sub_id == row.sub_id]
-        return float(place[0] + 1) if place else NAN
+            return sub.order_utc_s
+        place = self.view.place_of(sub.sub_id, self.view.shown)
+        return NAN if place is None else place + 1.0
 
     def _x_range(self) -> tuple[float, float] | None:
         centre = self._cursor_x()
@@ -275,10 +275,12 @@ class NightScreen(BoardScreen):
 
     def action_open(self) -> None:
         # Imported when it is wanted: the dashboard opens sooner without it.
+        from nsgd.dashboard.sharp import prepare
         from nsgd.dashboard.sub_screen import SubScreen
 
         sub_id = self.query_one(SubTable).sub_id
         if sub_id:
+            prepare(self.board, self.board.graphics)
             self.app.push_screen(SubScreen(sub_id, self._walk))
 
     def _walk(self, by: int) -> int:
@@ -293,30 +295,29 @@ class NightScreen(BoardScreen):
             return
         x = np.arange(1.0, self.view.shown.size + 1) if figures.by_number(self.view) else self.view.time_utc_s
         nearest = int(self.view.shown[np.argmin(np.abs(x - message.x))])
-        self.query_one(SubTable).select(self.view.rows[nearest].sub_id)
+        self.query_one(SubTable).select(self.view.sub_id(nearest))
 
     def _draw_detail(self) -> None:
-        row = self.query_one(SubTable).row
-        if row is None or self.view is None:
+        sub = self.query_one(SubTable).sub
+        if sub is None:
             return
-        verdict = self.view.verdicts.of(row.sub_id)
-        said = "; ".join(inert(reason, 200) for reason in verdict.reasons) or "in the stack"
-        text = Text(f"{inert(row.path.rsplit('/', 1)[-1], 60)}  ", "bold")
+        said = "; ".join(inert(reason, 200) for reason in sub.verdict.reasons) or "in the stack"
+        text = Text(f"{inert(sub.name, 60)}  ", "bold")
         text.append(said, "")
-        for event in self._events_at(row):
+        for event in self._events_at(sub):
             text.append(f"  {GLYPHS[event.kind][self.plain]} {event.words}", "italic")
-        if row.order_flag:
-            text.append(f"  time: {inert(row.order_flag, 60)}", "dim")
+        if sub.order_flag:
+            text.append(f"  time: {inert(sub.order_flag, 60)}", "dim")
         self.query_one("#detail", Static).update(text)
 
-    def _events_at(self, row: SubRow) -> list[Event]:
+    def _events_at(self, sub: Sub) -> list[Event]:
         """Events since the sub before."""
         if self.view is None:
             return []
         times = self.view.time_utc_s
-        place = int(np.searchsorted(times, row.order_utc_s))
-        before = float(times[place - 1]) if place > 0 else row.order_utc_s - 3600.0
-        return [event for event in self._events if before < event.utc_s <= row.order_utc_s]
+        place = int(np.searchsorted(times, sub.order_utc_s))
+        before = float(times[place - 1]) if place > 0 else sub.order_utc_s - 3600.0
+        return [event for event in self._events if before < event.utc_s <= sub.order_utc_s]
 
     def set_looks(self) -> None:
         super().set_looks()
@@ -408,12 +409,11 @@ class NightScreen(BoardScreen):
     def _jump_to(self, wanted: str) -> None:
         if self.view is None:
             return
-        table = self.query_one(SubTable)
-        rows = [self.view.rows[int(i)] for i in self.view.shown]
-        if wanted.isdigit() and 1 <= int(wanted) <= len(rows) and table.select(rows[int(wanted) - 1].sub_id):
+        table, view, shown = self.query_one(SubTable), self.view, self.view.shown
+        if wanted.isdigit() and 1 <= int(wanted) <= shown.size and table.select(view.sub_id(shown[int(wanted) - 1])):
             return
-        found = next((row for row in rows if wanted.lower() in row.path.lower()), None)
-        if found is None or not table.select(found.sub_id):
+        found = next((at for at in shown if wanted.lower() in view.subs.paths[at].lower()), None)
+        if found is None or not table.select(view.sub_id(found)):
             self.board.say(f"No sub here is called {inert(wanted, 40)}.")
 
     def action_back(self) -> None:
@@ -424,46 +424,43 @@ class NightScreen(BoardScreen):
             self.rebuild()
 
     def action_copy(self) -> None:
-        row = self.query_one(SubTable).row
-        if row is not None:
-            self.app.copy_to_clipboard(row.path)
-            self.board.say(f"Copied {inert(row.path, 100)}")
+        sub = self.query_one(SubTable).sub
+        if sub is not None:
+            self.app.copy_to_clipboard(sub.path)
+            self.board.say(f"Copied {inert(sub.path, 100)}")
 
     # --- deciding --------------------------------------------------------------------------------
 
-    def _current(self) -> tuple[SubRow, str] | None:
-        row = self.query_one(SubTable).row
-        return (row, inert(row.path.rsplit("/", 1)[-1], 40)) if row is not None else None
+    def _file_name(self, sub_id: int) -> str:
+        return inert(self.board.night.path_of(sub_id).rsplit("/", 1)[-1], 40)
 
     def action_flip(self) -> None:
-        current = self._current()
-        if current is None or self.view is None:
+        sub = self.query_one(SubTable).sub
+        if sub is None:
             return
-        row, name = current
-        kind = "reject" if self.view.verdicts.of(row.sub_id).status == "ok" else "accept"
-        self._done.append(row.sub_id)
-        self.board.ask(kind, f"Asked to {kind} {name}; z undoes it.", sub_id=row.sub_id)
+        kind = "reject" if sub.verdict.status is SubStatus.OK else "accept"
+        self._done.append(sub.sub_id)
+        self.board.ask(kind, f"Asked to {kind} {self._file_name(sub.sub_id)}; z undoes it.", sub_id=sub.sub_id)
 
     def action_undo(self) -> None:
-        current = self._current()
-        sub_id = self._done.pop() if self._done else (current[0].sub_id if current else 0)
+        sub_id = self._done.pop() if self._done else self.query_one(SubTable).sub_id
         if sub_id:
-            name = inert(self.board.night.subs[sub_id].path.rsplit("/", 1)[-1], 40)
+            name = self._file_name(sub_id)
             self.board.ask("undo", f"Asked to take back the decision on {name}.", sub_id=sub_id)
 
     def action_reference(self) -> None:
-        current = self._current()
-        if current is not None:
-            row, name = current
-            self.board.ask(
-                "reference", f"Asked to make {name} the reference.", sub_id=row.sub_id, series_id=row.series_id
-            )
+        sub = self.query_one(SubTable).sub
+        if sub is not None:
+            said = f"Asked to make {self._file_name(sub.sub_id)} the reference."
+            self.board.ask("reference", said, sub_id=sub.sub_id, series_id=sub.series_id)
 
     def action_choose_reference(self) -> None:
         from nsgd.dashboard.chooser import ChooserScreen
+        from nsgd.dashboard.sharp import prepare
 
         view = self.board.night.view(self._series_id, "")
         if view is not None and view.shown.size:
+            prepare(self.board, self.board.graphics)
             self.app.push_screen(ChooserScreen(view))
 
     def action_acknowledge(self) -> None:
@@ -481,19 +478,19 @@ class NightScreen(BoardScreen):
     def action_limits(self) -> None:
         if self.view is None:
             return
-        limits = limits_of(self.view.series, self.board.night.limits)
+        limits = in_force(self.view.series, self.board.night.limits)
         series_id = self.view.series.series_id
 
-        def done(chosen: Limits | None) -> None:
+        def done(chosen: CutOffs | None) -> None:
             self._what_if = None
             self._draw_graphs()
             if chosen is not None and chosen != limits:
-                values = chosen.model_dump()
+                values = asdict(chosen)
                 self.board.ask("limits", "Asked for the new cut-offs.", series_id=series_id, limits=values)
 
         self.app.push_screen(LimitsScreen(limits, self.preview), done)
 
-    def preview(self, limits: Limits) -> str:
+    def preview(self, limits: CutOffs) -> str:
         """Draw the cut-offs as they would be; returns what they would keep."""
         self._what_if = limits
         self._draw_graphs()

@@ -8,8 +8,8 @@ from rich.text import Text
 from textual.events import Resize
 from textual.widgets import Static
 
-from nsgd.dashboard.canvas import Marker
 from nsgd.dashboard.headline import headline, say
+from nsgd.dashboard.themes import Marker
 
 if TYPE_CHECKING:
     from nsgd.dashboard.app import DashboardApp
@@ -31,7 +31,7 @@ class StateLine(Static):
     def tick(self) -> None:
         """Say what is true now."""
         board = cast("DashboardApp", self.app)
-        line = headline(board.night, board.night.newest_view(), board.clock())
+        line = headline(board.glance, board.glance.newest_view(), board.clock())
         room = max(self.app.size.width - 2, 10)
         text = say(line, room - 7 * board.frozen - 8 * board.reading, plain=board.marker is Marker.ASCII)
         text = f"FROZEN {text}" if board.frozen else f"READING {text}" if board.reading else text

@@ -72,6 +72,7 @@ class SubScreen(BoardScreen):
         super().__init__(id="sub")
         self._sub_id = sub_id
         self._step = step
+        self._row: SubRow | None = None
         self._study: Study | None = None
         self._pictures = Pictures(None, None)
         self._problem = ""
@@ -123,37 +124,35 @@ class SubScreen(BoardScreen):
     # --- data ------------------------------------------------------------------------------------
 
     def night_changed(self, touched: set[int]) -> None:
-        row = self.board.night.subs.get(self._sub_id)
-        if row is not None and row.series_id in touched and not self.board.frozen:
+        if self._row is not None and self._row.series_id in touched and not self.board.frozen:
             self._load()
 
     def _load(self) -> None:
         """Read what the store knows about the sub and draw it."""
         self._study, self._problem, self._stretch = None, "", None
         self._pictures = Pictures(None, None)
-        row = self.board.night.subs[self._sub_id]
-        series = self.board.night.series.get(row.series_id)
         try:
-            if series is not None:
-                with self.board.open_reader() as reader:
-                    self._study = read_study(reader, row, series)
+            with self.board.open_reader() as reader:
+                self._row = reader.sub(self._sub_id)
+                series = self.board.night.series.get(self._row.series_id)
+                if series is not None:
+                    self._study = read_study(reader, self._row, series)
                     self._pictures = read_pictures(reader, self._study) if self._study else self._pictures
-                self._smoothness = series.smoothness
+                    self._smoothness = series.smoothness
         except NsgdError as problem:
             self._problem = problem.sentence
         self._draw()
 
-    def _row(self) -> tuple[SubRow, Verdict]:
-        night = self.board.night
-        row = night.subs[self._sub_id]
-        return row, night.verdict(row)
-
     # --- drawing ---------------------------------------------------------------------------------
 
     def _draw(self) -> None:
+        row = self._row
         if not self.drawable:
             return
-        row, verdict = self._row()
+        if row is None:
+            self.query_one("#subhead", Static).update(Text(inert(self._problem)))
+            return
+        verdict = self.board.night.verdict(row)
         head = Text(f"{inert(row.path.rsplit('/', 1)[-1], 70)}  ", "bold")
         head.append("; ".join((verdict.status.value, *(inert(reason) for reason in verdict.reasons))), "")
         self.query_one("#subhead", Static).update(head)

@@ -20,8 +20,8 @@ from textual.strip import Strip
 
 from nsgd.dashboard.figures import local_time
 from nsgd.dashboard.inert import fit, inert
-from nsgd.dashboard.night import View
-from nsgd.records import SubRow, Verdict
+from nsgd.dashboard.night import Sub, View
+from nsgd.records import SubStatus
 
 Ints = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ class Column:
 
     name: str
     width: int
-    text: Callable[[SubRow, Verdict], str]
+    text: Callable[[Sub], str]
     left: bool = False
 
 
@@ -53,23 +53,23 @@ def columns_for(width: int, *, wide: bool, zone: ZoneInfo | None, plain: bool) -
 
     narrow, middling = width < 50, width < 70
 
-    def clock(row: SubRow, verdict: Verdict) -> str:
-        return local_time(row.order_utc_s, zone).strftime("%H:%M" if narrow else "%H:%M:%S")
+    def clock(sub: Sub) -> str:
+        return local_time(sub.order_utc_s, zone).strftime("%H:%M" if narrow else "%H:%M:%S")
 
-    def status(row: SubRow, verdict: Verdict) -> str:
-        return status_glyph(row, verdict, plain=plain)
+    def status(sub: Sub) -> str:
+        return status_glyph(sub, plain=plain)
 
-    def why(row: SubRow, verdict: Verdict) -> str:
-        return inert("; ".join(map(short_reason, verdict.reasons)))
+    def why(sub: Sub) -> str:
+        return inert("; ".join(map(short_reason, sub.verdict.reasons)))
 
     shown = [
         Column("time", 5 if narrow else 8, clock),
-        Column("T", 5, lambda row, verdict: number(verdict.transmission_clear, 3 if not narrow else 2)),
-        Column("±", 5, lambda row, verdict: number(verdict.transmission_err, 3)),
-        Column("W", 5, lambda row, verdict: number(verdict.weight_of_best, 2)),
-        Column("FWHM", 5, lambda row, verdict: number(row.fwhm_px, 2)),
-        Column("stars", 5, lambda row, verdict: str(row.stars_matched)),
-        Column("sky", 6, lambda row, verdict: big(float(np.mean(row.sky_adu)) if row.sky_adu else np.nan)),
+        Column("T", 5, lambda sub: number(sub.verdict.transmission_clear, 3 if not narrow else 2)),
+        Column("±", 5, lambda sub: number(sub.verdict.transmission_err, 3)),
+        Column("W", 5, lambda sub: number(sub.verdict.weight_of_best, 2)),
+        Column("FWHM", 5, lambda sub: number(sub.figure("fwhm_px"), 2)),
+        Column("stars", 5, lambda sub: number(sub.figure("stars"), 0)),
+        Column("sky", 6, lambda sub: big(sub.figure("sky_adu"))),
         Column("ok", 2, status),
         Column("why", 0, why, left=True),
     ]
@@ -83,20 +83,14 @@ def columns_for(width: int, *, wide: bool, zone: ZoneInfo | None, plain: bool) -
 
 
 def _wide_columns() -> list[Column]:
-    def gradient(row: SubRow, verdict: Verdict) -> str:
-        return number(row.relation.gradient_rms_adu, 1) if row.relation else ""
-
-    def scale(row: SubRow, verdict: Verdict) -> str:
-        return number(float(np.mean(row.relation.scale)), 4) if row.relation and row.relation.scale else ""
-
     return [
-        Column("scale", 7, scale),
-        Column("noise", 6, lambda row, verdict: number(float(np.mean(row.noise_adu)) if row.noise_adu else np.nan, 1)),
-        Column("grad", 6, gradient),
-        Column("ell", 4, lambda row, verdict: number(row.ellipticity, 2)),
-        Column("rot", 6, lambda row, verdict: number(row.transform.rotation_deg, 1)),
-        Column("rank", 5, lambda row, verdict: str(verdict.rank or "")),
-        Column("file", 24, lambda row, verdict: inert(row.path.rsplit("/", 1)[-1]), left=True),
+        Column("scale", 7, lambda sub: number(sub.figure("scale"), 4)),
+        Column("noise", 6, lambda sub: number(sub.figure("noise_adu"), 1)),
+        Column("grad", 6, lambda sub: number(sub.figure("gradient_rms_adu"), 1)),
+        Column("ell", 4, lambda sub: number(sub.figure("ellipticity"), 2)),
+        Column("rot", 6, lambda sub: number(sub.figure("rotation_deg"), 1)),
+        Column("rank", 5, lambda sub: str(sub.verdict.rank or "")),
+        Column("file", 24, lambda sub: inert(sub.name), left=True),
     ]
 
 
@@ -113,11 +107,11 @@ def short_reason(reason: str) -> str:
     return reason
 
 
-def status_glyph(row: SubRow, verdict: Verdict, *, plain: bool) -> str:
+def status_glyph(sub: Sub, *, plain: bool) -> str:
     """One sign for the outcome, a second one where a person decided it."""
-    signs = {"ok": ("●", "o"), "rejected": ("×", "x"), "failed": ("!", "!")}
-    sign = signs[verdict.status][plain]
-    return sign + (("✎", "*")[plain] if row.decision else "")
+    signs = {SubStatus.OK: ("●", "o"), SubStatus.REJECTED: ("×", "x"), SubStatus.FAILED: ("!", "!")}
+    sign = signs[sub.verdict.status][plain]
+    return sign + (("✎", "*")[plain] if sub.decided else "")
 
 
 class SubTable(ScrollView, can_focus=True):
@@ -152,7 +146,7 @@ class SubTable(ScrollView, can_focus=True):
         self._columns = columns
         self._view: View | None = None
         self._lines: Ints = np.array([], dtype=np.int64)
-        self._cache: dict[int, Verdict] = {}
+        self._cache: dict[int, Sub] = {}
 
     def show(self, view: View, lines: Ints) -> None:
         """Show the rows `lines` of a view, in that order; the cursor stays on its sub, or follows the newest."""
@@ -167,15 +161,15 @@ class SubTable(ScrollView, can_focus=True):
         self._bring_into_sight()
 
     @property
-    def row(self) -> SubRow | None:
+    def sub(self) -> Sub | None:
         """The sub under the cursor."""
         if self._view is None or not 0 <= self.cursor < self._lines.size:
             return None
-        return self._view.rows[int(self._lines[self.cursor])]
+        return self._sub(self._view, int(self._lines[self.cursor]))
 
     @property
     def sub_id(self) -> int:
-        return self.row.sub_id if self.row else 0
+        return self.sub.sub_id if self.sub else 0
 
     def select(self, sub_id: int) -> bool:
         """Put the cursor on a sub; False where it is not listed."""
@@ -186,10 +180,7 @@ class SubTable(ScrollView, can_focus=True):
         return True
 
     def _place_of(self, sub_id: int) -> int | None:
-        if self._view is None:
-            return None
-        found = [place for place, line in enumerate(self._lines) if self._view.rows[int(line)].sub_id == sub_id]
-        return found[0] if found else None
+        return self._view.place_of(sub_id, self._lines) if self._view is not None else None
 
     def validate_cursor(self, cursor: int) -> int:
         return max(0, min(cursor, self._lines.size - 1))
@@ -241,22 +232,21 @@ class SubTable(ScrollView, can_focus=True):
         place = round(self.scroll_y) + y - 1
         if self._view is None or place >= self._lines.size:
             return Strip.blank(width, self.rich_style)
-        at = int(self._lines[place])
-        row, verdict = self._view.rows[at], self._verdict(at)
-        text = self._join([column.text(row, verdict) for column in columns], columns, widths)
-        return self._strip(text, self._class_of(place, row, verdict), width)
+        sub = self._sub(self._view, int(self._lines[place]))
+        text = self._join([column.text(sub) for column in columns], columns, widths)
+        return self._strip(text, self._class_of(place, sub, self._view), width)
 
-    def _verdict(self, at: int) -> Verdict:
-        if at not in self._cache and self._view is not None:
-            self._cache[at] = self._view.verdicts.row(at)
+    def _sub(self, view: View, at: int) -> Sub:
+        if at not in self._cache:
+            self._cache[at] = view.sub(at)
         return self._cache[at]
 
-    def _class_of(self, place: int, row: SubRow, verdict: Verdict) -> str:
+    def _class_of(self, place: int, sub: Sub, view: View) -> str:
         if place == self.cursor:
             return "table--cursor"
-        if self._view is not None and row.sub_id == self._view.series.reference_id:
+        if sub.sub_id == view.series.reference_id:
             return "table--reference"
-        return f"table--{verdict.status.value}"
+        return f"table--{sub.verdict.status.value}"
 
     def _join(self, texts: list[str], columns: list[Column], widths: list[int]) -> str:
         cells = [

@@ -1,4 +1,4 @@
-"""Colours: dark and light (safe for colour-blind eyes), red for night vision, and 16 colours.
+"""How the screens look. Colours: dark and light (safe for colour-blind eyes), red for night vision, and 16 colours.
 
 Blue means fine, orange careful, vermilion trouble (Okabe & Ito's palette, which red-green blind eyes tell
 apart); every colour comes with a glyph and a word, so none is needed to understand the screen.
@@ -6,12 +6,21 @@ apart); every colour comes with a glyph and a word, so none is needed to underst
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from textual.theme import BUILTIN_THEMES, Theme
 
 if TYPE_CHECKING:
     from textual.app import App
+
+
+class Marker(StrEnum):
+    """How graphs are drawn: dots of 2x4 a cell, quarters of a cell, or letters for poor fonts."""
+
+    BRAILLE = "braille"
+    BLOCK = "block"
+    ASCII = "ascii"
 
 
 def _inks(**inks: str) -> dict[str, str]:
@@ -119,6 +128,11 @@ def dress(app: App[int]) -> None:
     for theme in THEMES:
         app.register_theme(theme)
     app.theme = THEMES[0].name
+
+
+def theme_for(colours: str | None) -> str:
+    """The theme for a terminal by its number of colours, as rich names it."""
+    return SIXTEEN.name if colours == "standard" else DARK.name
 
 
 def next_theme(name: str) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from nsgd.records import SeriesRow, SkyState, SubRow, SubStatus, Verdict
+from nsgd.records import CutOffs, SeriesRow, SkyState, SubRow, SubStatus, Verdict
 from nsgd.session.judge import Columns, judge
 from nsgd.session.series import natural_key
 from nsgd.session.sky import observe, states
 from nsgd.session.store import Reader
-from nsgd.settings import Limits, Settings
+from nsgd.settings import Settings
 from nsgd.walk import final_series, reference_reason
 
 
@@ -29,7 +29,7 @@ class Judged:
     """Transmission of each channel of colour subs."""
     references: Mapping[int, str] = field(default_factory=dict)
     """What speaks for the reference, by series_id."""
-    limits: Mapping[int, Limits] = field(default_factory=dict)
+    limits: Mapping[int, CutOffs] = field(default_factory=dict)
     """Cut-offs that were applied, by series_id."""
 
     def accepted(self, row: SubRow) -> bool:
@@ -40,20 +40,12 @@ class Judged:
 
 def judged(reader: Reader, settings: Settings) -> Judged:
     """Judge every series of the store, fitted anew to all of its facts, and replay the sky over all subs."""
-    found = verdicts_of(reader, settings)
-    site = (settings.site.latitude_deg, settings.site.longitude_deg)
-    seen = [observe(row, found.verdicts[row.sub_id], site) for row in found.rows if row.sub_id in found.verdicts]
-    return replace(found, states=states(seen))
-
-
-def verdicts_of(reader: Reader, settings: Settings) -> Judged:
-    """`judged` without the states of the sky."""
     series: dict[int, SeriesRow] = {}
     rows = [row for row in reader.subs() if row.series_id == 0]
     verdicts: dict[int, Verdict] = {}
     channels: dict[int, tuple[float, ...]] = {}
     references: dict[int, str] = {}
-    limits: dict[int, Limits] = {}
+    limits: dict[int, CutOffs] = {}
     for one, members in final_series(reader):
         series[one.series_id] = one
         rows += members
@@ -67,7 +59,9 @@ def verdicts_of(reader: Reader, settings: Settings) -> Judged:
             verdicts[verdict.sub_id] = verdict
             channels[verdict.sub_id] = tuple(float(value) for value in found.transmission_channel[at])
     rows.sort(key=order_key)
-    return Judged(series, rows, verdicts, {}, channels, references, limits)
+    site = (settings.site.latitude_deg, settings.site.longitude_deg)
+    seen = [observe(row, verdicts[row.sub_id], site) for row in rows if row.sub_id in verdicts]
+    return Judged(series, rows, verdicts, states(seen), channels, references, limits)
 
 
 def order_key(row: SubRow) -> tuple[bool, float, tuple[object, ...], int]:

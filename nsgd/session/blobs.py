@@ -13,8 +13,6 @@ from dataclasses import MISSING, Field, fields
 from functools import cache
 from typing import Any, TypeVar
 
-import numpy as np
-
 from nsgd.errors import StoreDamaged
 from nsgd.records import (
     Alert,
@@ -83,6 +81,8 @@ def build(kind: type[Record], read: dict[str, Any]) -> Record:
 
 def to_bytes(record: SubFacts | Catalogue) -> bytes:
     """Facts or catalogue as compact bytes: version, length of the head, head, arrays (each at a multiple of 8)."""
+    import numpy as np  # here, since rows of scalars need none of it
+
     arrays = [(f.name, getattr(record, f.name)) for f in fields(record) if f.name in _ARRAYS[type(record)]]
     head = {
         "fields": _fields_of(record, _ARRAYS[type(record)]),
@@ -105,6 +105,8 @@ def from_bytes(kind: type[Record], blob: bytes) -> Record:
     StoreDamaged
         The bytes are no such record.
     """
+    import numpy as np
+
     if blob[:8] != _VERSION:
         raise StoreDamaged(f"A {kind.__name__} in the store cannot be read: its format is not known.")
     start = 16 + int.from_bytes(blob[8:16], "little")

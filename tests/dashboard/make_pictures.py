@@ -18,14 +18,16 @@ from measured import SLOPED, measure_planted
 from nights import alive, night_store
 
 from nsgd.dashboard.app import DashboardApp
-from nsgd.dashboard.canvas import Marker
+from nsgd.dashboard.screens import NightScreen
+from nsgd.dashboard.start import Terms
+from nsgd.dashboard.themes import Marker
+from nsgd.records import CutOffs
 from nsgd.session.store import Reader, Store
-from nsgd.settings import Settings
 
 HERE = Path(__file__).parent
 SCREENS = HERE / "screens"
 PICTURES = HERE.parents[1] / ".github"
-ZONE = ZoneInfo("UTC")
+TERMS = Terms(Path(), CutOffs(0.75, 0.25, 0.0, 0.6), ZoneInfo("UTC"))
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ SHOTS = (
 
 async def shoot(store: Path, now_utc_s: float, shot: Shot) -> str:
     """The SVG of one screen."""
-    app = DashboardApp(lambda: Reader.open(store), None, Settings(), ZONE, shot.marker, clock=lambda: now_utc_s)
+    app = DashboardApp(lambda: Reader.open(store), None, lambda: TERMS, shot.marker, clock=lambda: now_utc_s)
     async with app.run_test(size=(shot.columns, shot.rows)) as pilot:
         for _ in range(200):
             await pilot.pause(0.05)
-            if app.night.subs and not app.screen.has_class("empty"):
+            if isinstance(app.screen, NightScreen) and not app.screen.has_class("empty"):
                 break
         for key in ("f", "3", "3", "enter", *shot.keys):
             await pilot.press(key)
@@ -102,7 +104,7 @@ async def make_screens(store: Path, now_utc_s: float) -> None:
 
 async def make_sub_picture(store: Path, now_utc_s: float) -> None:
     """The gradient page of a really measured sub."""
-    app = DashboardApp(lambda: Reader.open(store), None, Settings(), ZONE, clock=lambda: now_utc_s)
+    app = DashboardApp(lambda: Reader.open(store), None, lambda: TERMS, clock=lambda: now_utc_s)
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause(1.0)
         for key in ("g", *["down"] * SLOPED, "enter", "4"):

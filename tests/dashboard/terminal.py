@@ -13,13 +13,19 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import pyte
 
-CODE = "import sys; from pathlib import Path; from nsgd.dashboard.app import run_dashboard; "
+CODE = """
+import sys
+from pathlib import Path
+from nsgd.dashboard.start import Terms, run_dashboard
+from nsgd.records import CutOffs
+terms = Terms(Path(sys.argv[1]), CutOffs(0.75, 0.25, 0.0, 0.6))
+"""
 
 
 class Terminal:
@@ -33,17 +39,20 @@ class Terminal:
         environment: Mapping[str, str] | None = None,
         options: str = "",
         answers: Mapping[bytes, bytes] | None = None,
+        command: Sequence[str] = (),
     ) -> None:
+        own = [sys.executable, "-c", CODE + f"sys.exit(run_dashboard(lambda: terms{options}))", str(store)]
         self._answers = dict(answers or {})
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.sent = b""
+        self._drawn = 0
         self._master, slave = pty.openpty()
         self.resize(columns, rows)
         self.before = termios.tcgetattr(slave)
         self._slave = slave
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CODE + f"sys.exit(run_dashboard(Path({str(store)!r}){options}))"],
+            [*command] or own,
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})},
         )  # fmt: skip
@@ -58,14 +67,23 @@ class Terminal:
         """Take in what the dashboard sends for a while."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if select.select([self._master], [], [], left)[0]:
-                with contextlib.suppress(OSError):
-                    found = os.read(self._master, 65536)
-                    self.sent += found
-                    for question, answer in self._answers.items():
-                        for _ in range(found.count(question)):
-                            os.write(self._master, answer)
-                    self._stream.feed(found)
+            self.read_some(left)
+        self.draw()
+
+    def read_some(self, most_s: float) -> None:
+        """Take in what comes next, without drawing it."""
+        if select.select([self._master], [], [], most_s)[0]:
+            with contextlib.suppress(OSError):
+                found = os.read(self._master, 65536)
+                self.sent += found
+                for question, answer in self._answers.items():
+                    for _ in range(found.count(question)):
+                        os.write(self._master, answer)
+
+    def draw(self) -> None:
+        """Bring the screen up to date with what came."""
+        self._stream.feed(self.sent[self._drawn :])
+        self._drawn = len(self.sent)
 
     def wait_for(self, true: Callable[[str], bool], seconds: float = 15.0) -> str:
         """The screen as soon as something is true of it."""
@@ -108,6 +126,6 @@ class Terminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(60)
+        self.process.wait(10)
         os.close(self._master)
         os.close(self._slave)

@@ -17,10 +17,12 @@ from nsgd.dashboard.app import DashboardApp
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.panels import KEYS
 from nsgd.dashboard.screens import NightScreen
+from nsgd.dashboard.start import Terms
 from nsgd.dashboard.table import SubTable
+from nsgd.records import CutOffs
 from nsgd.session.store import Reader, Store, SubCommit, add_request
-from nsgd.settings import Settings
 
+TERMS = Terms(Path(), CutOffs(0.75, 0.25, 0.0, 0.6))
 WIDTHS = (30, 46, 80, 160)
 
 
@@ -45,11 +47,12 @@ def board(folder: Path, clock: Callable[[], float]) -> DashboardApp:
     def send(kind: str, args: dict[str, object]) -> int:
         return add_request(folder, kind, args, clock())
 
-    return DashboardApp(lambda: Reader.open(folder), send, Settings(), clock=clock)
+    return DashboardApp(lambda: Reader.open(folder), send, lambda: TERMS, clock=clock)
 
 
 def text_of(app: DashboardApp, selector: str) -> str:
-    return str(app.screen.query_one(selector, Static).render())
+    """What a widget says, "" while its screen is not there yet."""
+    return "".join(str(found.render()) for found in app.screen.query(selector).results(Static))
 
 
 async def until(pilot: object, true: Callable[[], bool]) -> None:
@@ -108,7 +111,7 @@ async def test_a_new_sub_is_on_the_screen_within_a_second(night: tuple[Store, Cl
     store, clock = night
     app = board(store.folder, clock)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
         store.commit_sub(SubCommit(sub(61, START_UTC_S + 61 * 310, 0.5), None, None, series()))
         await pilot.pause(1.0)
         assert "0061" in text_of(app, "#detail")
@@ -119,7 +122,7 @@ async def test_reject_and_undo_become_requests_and_nothing_else(night: tuple[Sto
     store, clock = night
     app = board(store.folder, clock)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
         wanted = app.screen.query_one(SubTable).sub_id
         await pilot.press("x", "z")
         asked = [(request.kind, request.args) for request in store.requests()]
@@ -130,7 +133,7 @@ async def test_cut_offs_show_what_they_would_keep_before_they_are_asked_for(nigh
     store, clock = night
     app = board(store.folder, clock)
     async with app.run_test(size=(80, 30)) as pilot:
-        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
         before = text_of(app, "#counts")
         await pilot.press("t", *["H"] * 4)
         assert "55 of 60 kept" in text_of(app, "#limits")
@@ -152,7 +155,7 @@ async def test_every_key_is_in_the_help_and_in_the_command_palette(night: tuple[
     store, clock = night
     app = board(store.folder, clock)
     async with app.run_test(size=(80, 30)) as pilot:
-        await until(pilot, lambda: "CLEAR" in text_of(app, "#state"))
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
         listed = {command.title for command in app.get_system_commands(app.screen)}
         own = {b.description for b in NightScreen.BINDINGS if isinstance(b, Binding) and b.description}
         assert own <= listed
@@ -190,7 +193,7 @@ async def test_filter_sort_and_jump_find_subs(night: tuple[Store, Clock]) -> Non
         await until(pilot, lambda: "filter: rejected" in text_of(app, "#counts"))
         table = app.screen.query_one(SubTable)
         await pilot.press("g", "o")
-        assert table.row is not None
+        assert table.sub is not None
         await pilot.press("escape", "f", *"0007", "enter")
         await until(pilot, lambda: "0007" in text_of(app, "#detail"))
         await pilot.press("f", *"nowhere", "enter")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsgd.dashboard.canvas import Canvas, Ink, Marker
+from nsgd.dashboard.canvas import Canvas, Ink
 from nsgd.dashboard.figures import clock_label
 from nsgd.dashboard.graphs import Curve, Figure, Level, Mark, clock_ticks, draw, nice_ticks, tick_label
+from nsgd.dashboard.themes import Marker
 
 
 def text_of(figure: Figure, width: int = 60, height: int = 12, marker: Marker = Marker.ASCII) -> list[str]:

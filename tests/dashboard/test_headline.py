@@ -11,9 +11,8 @@ from nsgd.dashboard.events import Happening, events_of
 from nsgd.dashboard.headline import Tone, age, headline, say
 from nsgd.dashboard.inert import fit, inert
 from nsgd.dashboard.night import Night
-from nsgd.records import Alert, SubRow, Transform
+from nsgd.records import Alert, CutOffs, SubRow, Transform
 from nsgd.session.store import AlertRow, Changes, DaemonStatus, Delivery
-from nsgd.settings import Limits
 
 
 def night_of(rows: list[SubRow], daemon: DaemonStatus | None = None, alerts: list[AlertRow] | None = None) -> Night:
@@ -98,7 +97,7 @@ def test_a_persons_decision_counts_in_what_is_kept() -> None:
     assert view is not None
     assert (view.kept().kept, view.kept().subs) == (19, 20)
     # A what-if with no cut-off at all keeps the decision.
-    assert view.kept(Limits(transmission=0.0, weight=0.0)).kept == 19
+    assert view.kept(CutOffs(0.0, 0.0, 0.0, 1.0)).kept == 19
 
 
 def test_the_effective_time_counts_each_sub_by_its_worth() -> None:

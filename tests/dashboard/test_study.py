@@ -95,10 +95,12 @@ def test_the_chooser_tells_the_planted_gradient_along_both_diagonals(planted: Pl
     with Reader.open(planted[1]) as reader:
         night.merge(reader.changes_since(0))
     columns = {column.name: column.text for column in candidate_columns(100)}
-    verdict = night.verdict(study.row)
+    view = night.view(study.row.series_id)
+    assert view is not None
+    line = view.sub(view.verdicts.columns.index(study.row.sub_id))
     noise_adu = truth.noise_adu()
-    assert float(columns["↘ ADU"](study.row, verdict)) == pytest.approx(falling, abs=0.3 * noise_adu)
-    assert float(columns["↗ ADU"](study.row, verdict)) == pytest.approx(rising, abs=0.3 * noise_adu)
+    assert float(columns["↘ ADU"](line)) == pytest.approx(falling, abs=0.3 * noise_adu)
+    assert float(columns["↗ ADU"](line)) == pytest.approx(rising, abs=0.3 * noise_adu)
     assert falling > 2 * noise_adu
 
 
