@@ -21,6 +21,9 @@ from nsgd.records import Floats, Transform
 
 BRIGHT = 150
 """Stars of each list that vote on a guess."""
+VOTE_CELL_PX = 6.0
+MOST_NEAR = 6
+"""Stars of a sub within the tolerance of one place at most."""
 PAIR_STARS = 80
 PAIR_TOLERANCE_PX = 1.5
 START_TOLERANCE_PX = 5.0
@@ -163,23 +166,32 @@ def _vote_shift(catalogue: Points, sub: Points, guess: Transform, size_px: tuple
     dx, dy = dx[near], dy[near]
     if dx.size == 0:
         return None
-    tree = cKDTree(np.column_stack((dx, dy)))
-    votes = np.asarray(_counts(dx, dy))
-    peak = int(votes.argmax())
-    close = tree.query_ball_point((dx[peak], dy[peak]), 6.0)
+    peak = _commonest(dx, dy)
+    close = np.hypot(dx - dx[peak], dy - dy[peak]) <= VOTE_CELL_PX
     return replace(guess, tx=guess.tx + float(np.median(dx[close])), ty=guess.ty + float(np.median(dy[close])))
 
 
-def _counts(dx: Floats, dy: Floats, cell_px: float = 6.0) -> Floats:
-    """Votes for each difference: how many others lie in its cell or half a cell beside it."""
-    total = np.zeros(dx.size)
+def _commonest(dx: Floats, dy: Floats) -> int:
+    """Number of the first difference in a cell that holds most of them, of cells that overlap by halves."""
+    most, first = 0, 0
     for ox in (0.0, 0.5):
         for oy in (0.0, 0.5):
-            i = np.floor(dx / cell_px + ox).astype(np.int64)
-            j = np.floor(dy / cell_px + oy).astype(np.int64)
-            _, inverse, count = np.unique(i * 1_000_003 + j, return_inverse=True, return_counts=True)
-            total = np.maximum(total, count[inverse])
-    return total
+            i = np.floor(dx / VOTE_CELL_PX + ox).astype(np.int64)
+            cell = i * 1_000_003 + np.floor(dy / VOTE_CELL_PX + oy).astype(np.int64)
+            fullest, number = _fullest(cell)
+            place = int(np.isin(cell, fullest).argmax())
+            if number > most or (number == most and place < first):
+                most, first = number, place
+    return first
+
+
+def _fullest(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The cells that occur most often, and how often that is."""
+    ordered = np.sort(cells)
+    begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    number = np.diff(begins, append=ordered.size)
+    most = int(number.max())
+    return ordered[begins[number == most]], most
 
 
 def _vote_rotation(catalogue: Points, sub: Points) -> list[float]:
@@ -317,16 +329,17 @@ def mutual_pairs(
         In the catalogue's order (brightest first).
     """
     x, y = transform.apply(catalogue.x, catalogue.y)
-    mapped = np.column_stack((x, y))
     tree = tree or cKDTree(np.column_stack((sub.x, sub.y)))
-    distance, nearest = tree.query(mapped, distance_upper_bound=tolerance_px)
-    forward = np.asarray(nearest, dtype=np.intp)
-    candidate = np.flatnonzero(np.isfinite(distance))
-    if candidate.size == 0:
-        return candidate, candidate
-    back = np.asarray(cKDTree(mapped).query(np.column_stack((sub.x, sub.y)))[1], dtype=np.intp)
-    mutual = back[forward[candidate]] == candidate
-    return candidate[mutual], forward[candidate[mutual]]
+    asked = tree.query(np.column_stack((x, y)), k=MOST_NEAR, distance_upper_bound=tolerance_px)
+    distance, near = (np.asarray(part) for part in asked)
+    candidate = np.flatnonzero(np.isfinite(distance[:, 0]))
+    forward = near[candidate, 0].astype(np.intp)
+    star, place = np.nonzero(np.isfinite(distance))
+    farthest_first = np.argsort(distance[star, place], kind="stable")[::-1]
+    back = np.empty(len(sub), dtype=np.intp)
+    back[near[star, place][farthest_first]] = star[farthest_first]  # the nearest is written last, and stays
+    mutual = back[forward] == candidate
+    return candidate[mutual], forward[mutual]
 
 
 def fit_transform(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], model: str) -> Transform:
