@@ -29,6 +29,7 @@ from nsgd.records import (
     Transform,
 )
 from nsgd.settings import Measure
+from nsgd.threads import shared
 
 RECIPE = 3
 """Version of everything below: facts of different recipes are never mixed."""
@@ -182,10 +183,12 @@ def _plane_parts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match)
     discs = (mask_x, mask_y, catalogue.mask_radius_px * swelling)
     known: list[growth.Profile | None] = [growth.Profile(float(p[0]), p[1:]) for p in catalogue.profile]
     anchors = known or [None] * len(frame.planes)
-    return [
-        _measure_plane(plane, (x, y, catalogue.flux[:, k]), discs, seen, frame, (anchors[k], catalogue.flags))
-        for k, plane in enumerate(frame.planes)
-    ]
+
+    def part(k: int) -> PlanePart:
+        places, known = (x, y, catalogue.flux[:, k]), (anchors[k], catalogue.flags)
+        return _measure_plane(frame.planes[k], places, discs, seen, frame, known)
+
+    return shared(part, range(len(frame.planes)))
 
 
 def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calibration: str) -> SubFacts:
@@ -249,10 +252,10 @@ def _measure_plane(
     seen: Survey, frame: Frame, known: tuple[growth.Profile | None, Flags],
 ) -> PlanePart:  # fmt: skip
     """Mesh, noise and forced photometry of one plane at positions in full-resolution pixels."""
-    shared = plane is seen.plane
-    view = seen.view if shared else sky.view_of(plane.pixels)
+    own = plane is seen.plane
+    view = seen.view if own else sky.view_of(plane.pixels, sky.LARGE_SKY)
     mask = _mask(view, plane, discs)
-    mesh = sky.masked_mesh(view, seen.mesh if shared else sky.sky_mesh(view), mask)
+    mesh = sky.masked_mesh(view, seen.mesh if own else sky.sky_mesh(view), mask)
     noise = sky.pixel_noise(plane.pixels, mask, view.bin)
     outline = _outline(seen)
     egain = frame.header.egain_e_per_adu or 1.0

@@ -32,6 +32,8 @@ MASKED_CLIP_SIGMA = 5.0
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
 BAND_ROWS = 32
 """Rows worked on at a time: they stay in the processor's cache."""
+LARGE_PLANE, LARGE_SKY = 8_000_000, 2_000_000
+"""Pixels from which on a plane is averaged over 2 x 2 of them: where stars are sought, and where only the sky is."""
 COARSE_THIN = 4
 LARGE_PIXELS = 3_000_000
 MIN_CELL_FRACTION = 0.08
@@ -106,9 +108,9 @@ def fill_gaps(grid: Floats) -> Floats:
 _AROUND = [(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
 
 
-def view_of(pixels: Pixels) -> View:
-    """Average a large plane over 2 x 2 pixels."""
-    if pixels.size < 8_000_000:
+def view_of(pixels: Pixels, large: int = LARGE_PLANE) -> View:
+    """Average a plane of at least `large` pixels over 2 x 2 of them."""
+    if pixels.size < large:
         return View(pixels, 1)
     height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
     out = np.empty((height, width), np.float32)
@@ -222,43 +224,39 @@ def _masked_strip(pixels: Pixels, free: Mask, level: Floats, sigma: Floats, cell
     """
     width = pixels.shape[1]
     base = np.repeat(level.astype(np.float32), cell)[:width]
-    limit = np.repeat((MASKED_CLIP_SIGMA * sigma).astype(np.float32), cell)[:width]
-    number, total, squares = np.zeros(width), np.zeros(width), np.zeros(width)
+    limit2 = np.repeat(((MASKED_CLIP_SIGMA * sigma) ** 2).astype(np.float32), cell)[:width]
+    number, down, total, squares = np.zeros((4, width))
     for top in range(0, len(pixels), BAND_ROWS):
         offset = pixels[top : top + BAND_ROWS] - base
-        keep = np.abs(offset) < limit
+        squared = offset * offset
+        keep = squared < limit2
         keep &= free[top : top + BAND_ROWS]
-        offset *= keep
-        number += keep.view(np.uint8).sum(axis=0, dtype=np.uint8)
-        total += offset.sum(axis=0)
-        squares += np.einsum("ij,ij->j", offset, offset)
+        kept = keep.astype(np.float32)
+        offset *= kept
+        squared *= kept
+        rows = np.stack((np.ones(len(kept)), np.arange(top, top + len(kept)))).astype(np.float32)
+        count, place = rows @ kept
+        number += count
+        down += place
+        total += rows[0] @ offset
+        squares += rows[0] @ squared
     if not np.isfinite(total).all():  # missing pixels (NaN: empty borders, BLANK) take no part
         known = np.isfinite(pixels)
         return _masked_strip(np.where(known, pixels, np.float32(0.0)), free & known, level, sigma, cell)
-    number, total, squares = (_by_cell(part, cell) for part in (number, total, squares))
+    across = number * (np.arange(width) % cell)
+    number, total, squares, down, across = (_by_cell(part, cell) for part in (number, total, squares, down, across))
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = total / number
         spread = np.sqrt(np.maximum(squares / number - shift**2, 0.0))
+        off = [np.where(number > 0, part / number, 0.0) - (cell - 1) / 2 for part in (across, down)]
     known = number >= MIN_CELL_FRACTION * len(pixels) * _by_cell(np.ones(width), cell)
     found = [np.where(known, level + shift, np.nan), np.where(known, spread, np.nan), np.where(known, number, 0.0)]
-    return [*found, *_centroid(free, cell)]
+    return [*found, *off]
 
 
 def _by_cell(columns: Floats, cell: int) -> Floats:
     """(nx,) sums of the columns of each cell."""
     return np.asarray(np.add.reduceat(columns, np.arange(0, columns.size, cell)))
-
-
-def _centroid(free: Mask, cell: int) -> tuple[Floats, Floats]:
-    """Mean place of the star-free pixels of a row of cells, from the nominal centres, view pixels."""
-    # every fourth pixel tells the place well enough
-    weight = free[::2, ::2].astype(np.float32)
-    y = 2.0 * np.arange(len(weight), dtype=np.float32) - np.float32((cell - 1) / 2)
-    number, down = (np.stack((np.ones_like(y), y)) @ weight).astype(np.float64)
-    x = 2.0 * (np.arange(number.size) % (cell // 2)) - (cell - 1) / 2
-    total = np.maximum(_by_cell(number, cell // 2), 1.0)
-    # the sampled pixels lie half a pixel up and left of the block's own centre
-    return _by_cell(number * x, cell // 2) / total + 0.5, _by_cell(down, cell // 2) / total + 0.5
 
 
 def _slopes(level: Floats) -> tuple[Floats, Floats]:
