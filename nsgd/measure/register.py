@@ -372,18 +372,23 @@ def _fit(model: str, source: tuple[Floats, Floats], sub: tuple[Floats, Floats], 
         zeros, ones = np.zeros_like(u), np.ones_like(u)
         design = np.concatenate((np.column_stack((u, -v, ones, zeros)), np.column_stack((v, u, zeros, ones))))
         both = np.concatenate((root, root))
-        p, q, sx, sy = np.linalg.lstsq(design * both[:, None], np.concatenate(sub) * both, rcond=None)[0]
+        p, q, sx, sy = _least_squares(design * both[:, None], np.concatenate(sub) * both)
         linear = (p, -q, q, p)
         quad: tuple[float, ...] = ()
     else:
         columns = [np.ones_like(u), u, v] + ([u * u, u * v, v * v] if model == "quadratic" else [])
         design = np.column_stack(columns) * root[:, None]
-        solution = np.linalg.lstsq(design, np.column_stack(sub) * root[:, None], rcond=None)[0]
+        solution = _least_squares(design, np.column_stack(sub) * root[:, None])
         sx, sy = solution[0]
         linear = (solution[1, 0], solution[2, 0], solution[1, 1], solution[2, 1])
         quad = tuple(float(value) for value in solution[3:].T.ravel())
     a, b, c, d = (float(value) / half for value in linear)
     return Transform(a, b, c, d, float(sx) - a * cx - b * cy, float(sy) - c * cx - d * cy, quad, cx, cy, half)
+
+
+def _least_squares(design: Floats, target: Floats) -> Floats:
+    """The solution by normal equations: coordinates are scaled to -1..1; the shortest one where stars lie on a line."""
+    return np.asarray(np.linalg.lstsq(design.T @ design, design.T @ target, rcond=1e-12)[0])
 
 
 def _chance_log10(

@@ -135,11 +135,11 @@ def cell_size(view: View) -> int:
 def sky_mesh(view: View) -> Mesh:
     """Clipped mean, noise and count of every cell: the first look, before any star is known.
 
-    Of a large view every fourth pixel of each axis is taken, and the mesh smoothed over 3 x 3 cells.
+    Of a large plane every fourth view pixel of each axis is taken, and the mesh smoothed over 3 x 3 cells.
     """
     cell = cell_size(view)
     height, width = view.pixels.shape
-    thin = COARSE_THIN if view.pixels.size >= LARGE_PIXELS else 1
+    thin = COARSE_THIN if view.pixels.size * view.bin**2 >= LARGE_PIXELS else 1
     level, sigma, count = (np.full(_cells(view.pixels.shape, cell), np.nan) for _ in range(3))
 
     def fill(block: tuple[slice, slice]) -> None:
@@ -424,11 +424,13 @@ def node_values(mesh: Mesh, x_px: Floats, y_px: Floats, half_px: float) -> tuple
     weight = np.where(known, np.minimum(mesh.count / _cell_areas(mesh), 1.0), 0.0)
     pivot = float(mesh.level[known].mean()) if known.any() else 0.0
 
-    def mean(values: Floats) -> Floats:
-        held = weight * np.where(known, values, 0.0)
-        return np.asarray(np.einsum("nj,ji,ni->n", down, held, across, optimize=True) / total)
+    def pooled(values: Floats) -> Floats:
+        return np.asarray(((down @ values) * across).sum(axis=1))
 
-    total = np.einsum("nj,ji,ni->n", down, weight, across, optimize=True)
+    def mean(values: Floats) -> Floats:
+        return pooled(weight * np.where(known, values, 0.0)) / total
+
+    total = pooled(weight)
     with np.errstate(invalid="ignore", divide="ignore"):
         off_x = (x_px + 0.5) / mesh.bin - 0.5 - mean(np.broadcast_to(centre_x, weight.shape))
         off_y = (y_px + 0.5) / mesh.bin - 0.5 - mean(np.broadcast_to(centre_y[:, None], weight.shape))
