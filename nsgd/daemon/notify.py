@@ -466,7 +466,8 @@ class Mailroom:
 
     def _after_probe(self, line: _Line, outcome: Outcome, now_utc_s: float) -> None:
         if outcome.ok:
-            line.next_try_utc_s = now_utc_s
+            # The outage is over: what goes wrong from here on is something else, and waits from the beginning.
+            line.next_try_utc_s, line.failures = now_utc_s, 0
         line.next_probe_utc_s = now_utc_s + PROBE_S
 
     def _delivered(self, line: _Line, service: str, parcel: Parcel, now_utc_s: float) -> None:
