@@ -371,9 +371,10 @@ def _is_thin(sky: Sky, seen: Observation, rule: Rule) -> bool:
 
 
 def _followed(event: Event, sky: Sky, seen: Observation, dark: bool, rule: Rule) -> Event:
-    bright = not seen.failure and not seen.learning and seen.transmission > rule.above * sky.expected
+    known = not seen.failure and not seen.learning and not sky.unproven
+    bright = known and seen.transmission > rule.above * sky.expected
     lost_s = seen.exposure_s if seen.rejected and seen.exposure_s > 0 else 0.0
-    known = [value for value in (event.deepest, seen.transmission) if math.isfinite(value)]
+    depths = [value for value in (event.deepest, seen.transmission) if math.isfinite(value)]
     return replace(
         event,
         cause=sky.cause if dark or sky.state in BAD_STATES else event.cause,
@@ -381,7 +382,7 @@ def _followed(event: Event, sky: Sky, seen: Observation, dark: bool, rule: Rule)
         subs=event.subs + 1,
         lost=event.lost + int(seen.rejected),
         lost_s=event.lost_s + lost_s,
-        deepest=0.0 if sky.state is SkyState.NO_STARS else min(known, default=NAN),
+        deepest=0.0 if sky.state is SkyState.NO_STARS else min(depths, default=NAN),
         below_run=event.below_run + 1 if dark else 0,
         below_since_utc_s=_since(event.below_run, event.below_since_utc_s, seen) if dark else NAN,
         above_run=event.above_run + 1 if bright else 0,

@@ -4,7 +4,7 @@ What each cause does, as far as one camera can see it:
 
 ===========  =====================================================================================
 cloud        light irregular in time; stars uneven over the field; sky brighter (town) or darker
-haze         low and even since the beginning of the night
+haze         low and even since the beginning of the night; or light falls smoothly and stars stay sharp
 dew          light falls smoothly for many minutes and does not come back; stars swell; sky no brighter
 obstruction  an edge moves over the field, or light and sky fall together to nothing
 airmass      light falls smoothly and as slowly as when an object sinks, and the subs do not say how
@@ -24,6 +24,8 @@ from nsgd.records import NAN, Floats
 
 STILL_THERE = 0.5
 """Part of the deepest loss below which the light counts as coming back."""
+SWOLLEN = 1.04
+"""Stars wider than this, relative to clear sky, are swollen."""
 SINKING_PER_HOUR, SUNK = 0.22, 0.35
 """Most light that an object loses by sinking to 25 degrees: 0.25 mag per airmass, one airmass an hour; ln."""
 
@@ -127,8 +129,8 @@ def cause_of(samples: Sequence[Sample], from_start: bool, before: str = "") -> C
     if sinking:
         return Cause("airmass", sinking)
     smooth = _smooth_fall(samples) or (_still_wet(samples) if before == "dew" else "")
-    if smooth and not cloud:
-        return Cause("dew", smooth)
+    if smooth and (not cloud or _round(samples)):
+        return _dew_or_haze(samples, smooth, before)
     if from_start and not cloud and _steady(samples):
         return Cause("haze", "even over the field and steady since the night began")
     if cloud:
@@ -164,9 +166,14 @@ def _edge(samples: Sequence[Sample]) -> str:
 
 
 def _covered(samples: Sequence[Sample]) -> str:
-    """Starlight and the light of the sky fall together, evenly, over three subs: cloud and dew leave the sky bright."""
+    """Starlight and the light of the sky fall together, evenly, over three subs.
+
+    Cloud leaves the sky bright; dew, which darkens it too, swells the stars.
+    """
     last = samples[-3:]
     if len(last) < 3 or any(sample.uneven for sample in last):
+        return ""
+    if _median([sample.fwhm for sample in last]) > SWOLLEN:
         return ""
     together = all(sample.sky < -max(0.35 * sample.dip, 4.0 * sample.sky_sigma) for sample in last)
     falling = last[0].dip < last[1].dip < last[2].dip and last[2].dip > 0.15
@@ -174,7 +181,7 @@ def _covered(samples: Sequence[Sample]) -> str:
 
 
 def _smooth_fall(samples: Sequence[Sample]) -> str:
-    """Light falls smoothly over at least 8 minutes and 6 subs: the signature of dew."""
+    """Light falls smoothly, from hardly any loss, over at least 8 minutes and 6 subs: the signature of dew."""
     times = np.array([sample.utc_s for sample in samples])
     dips = np.array([sample.dip for sample in samples])
     if len(samples) < 6 or not np.isfinite(dips).all() or times[-1] - times[0] < 480.0:
@@ -184,10 +191,26 @@ def _smooth_fall(samples: Sequence[Sample]) -> str:
     fall = float(fit[1] + fit[2])
     rough = float(np.sqrt(np.mean(left**2)))
     noise = float(np.median([sample.sigma for sample in samples]))
-    if fall < 0.04 or rough > max(1.5 * noise, 0.08 * fall) or not _rises(x, fit):
+    if fall < max(0.04, 0.4 * (float(fit[0]) + fall)) or rough > max(1.5 * noise, 0.08 * fall) or not _rises(x, fit):
         return ""
-    swollen = _median([sample.fwhm for sample in samples[-4:]])
-    return "light falls smoothly" + (", stars swell" if swollen > 1.08 else "")
+    return "light falls smoothly"
+
+
+def _dew_or_haze(samples: Sequence[Sample], smooth: str, before: str) -> Cause:
+    """Light that falls smoothly and evenly: dew swells the stars, a bank of haze leaves them as they are."""
+    if _round(samples):
+        return Cause("dew", f"{smooth}, most of it in a round spot")
+    swollen = _median([sample.fwhm for sample in samples[-8:]])
+    if swollen > SWOLLEN:
+        return Cause("dew", f"{smooth}, stars swell")
+    if before == "dew" or not math.isfinite(swollen):
+        return Cause("dew", smooth)
+    return Cause("haze" if len(samples) >= 10 else before or "unknown", f"{smooth}, stars stay sharp")
+
+
+def _round(samples: Sequence[Sample]) -> bool:
+    """Whether the loss lies round the centre of the field, as frost on the sensor's window does; cloud drifts on."""
+    return all(sample.pattern == "centre" for sample in samples[-6:])
 
 
 def _sinking(samples: Sequence[Sample]) -> str:

@@ -16,8 +16,9 @@ import numpy as np
 
 from nsgd.records import NAN, SkyState, SubRow, SubStatus, Verdict
 from nsgd.session.almanac import airmass_of
+from nsgd.session.backdrop import Backdrop
 from nsgd.session.causes import SINKING_PER_HOUR, Cause, Sample, cause_of
-from nsgd.session.track import Onset, Surprise, Track, followed, threshold
+from nsgd.session.track import EXTRA_SD, Onset, Surprise, Track, followed, threshold
 
 BAD_STATES = frozenset({SkyState.THINNING, SkyState.CLOUDY, SkyState.OBSTRUCTED, SkyState.DEW, SkyState.NO_STARS})
 """States in which the sky is seen and is not clear."""
@@ -68,6 +69,11 @@ class Observation:
     site_long_deg: float = NAN
 
     @property
+    def ln_sky(self) -> float:
+        """ln of the sky's level, NaN where it is not known."""
+        return math.log(self.sky_adu) if self.sky_adu > 0 else NAN
+
+    @property
     def end_utc_s(self) -> float:
         """End of the exposure."""
         return self.utc_s + (0.5 * self.exposure_s if self.exposure_s > 0 else 0.0)
@@ -101,7 +107,7 @@ def observe(row: SubRow, verdict: Verdict, site: Place = (None, None)) -> Observ
         level_of_full=_number(row, "level_of_full"),
         background_rms_adu=row.background_rms_adu,
         fwhm_px=row.fwhm_px,
-        ellipticity=row.ellipticity,
+        ellipticity=_number(row, "ellipticity") if row.failure else row.ellipticity,
         airmass=airmass_of(header, row.order_utc_s),
         rotation_deg=NAN if row.failure else row.transform.rotation_deg,
         site_lat_deg=_or_nan(header.site_lat_deg, site[0]),
@@ -117,8 +123,8 @@ def _label(object_name: str, filter_name: str) -> str:
 def _detected(row: SubRow) -> int:
     if row.failure is None:
         return row.stars_detected
-    counted = row.failure.numbers.get("stars_detected", row.stars_detected)
-    return int(counted)
+    numbers = row.failure.numbers
+    return int(numbers.get("stars_detected", numbers.get("stars", row.stars_detected)))
 
 
 def _number(row: SubRow, name: str) -> float:
@@ -137,16 +143,10 @@ def _or_nan(first: float | None, second: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """What one stream's subs look like under a clear sky: running means, NaN before the first sub.
-
-    The sky's level carries its slope with it, since moon and twilight change it all the time.
-    """
+    """What one stream's subs look like under a clear sky: running means, NaN before the first sub."""
 
     utc_s: float = NAN
-    ln_sky: float = NAN
-    sky_slope: float = 0.0
-    """Per hour."""
-    sky_noise: float = 0.01
+    backdrop: Backdrop = field(default_factory=Backdrop)
     scatter: float = NAN
     floor: float = NAN
     stars: float = NAN
@@ -159,15 +159,9 @@ class Normal:
     rotation_deg: float = NAN
     subs: int = 0
 
-    def expected_ln_sky(self, utc_s: float) -> float:
-        """ln of the sky's level at a time; NaN where the last clear sub says nothing about it any more."""
-        if utc_s - self.utc_s > SKY_KNOWN_S:
-            return NAN
-        return self.ln_sky + self.sky_slope * (utc_s - self.utc_s) / 3600.0
-
     def after_pause(self) -> Normal:
         """The moon and the twilight went on meanwhile: the sky's level is not known."""
-        return replace(self, ln_sky=NAN, sky_slope=0.0)
+        return replace(self, backdrop=self.backdrop.after_pause())
 
     def turned(self) -> Normal:
         """The field stands the other way round: flats that do not fit leave another pattern over it."""
@@ -180,12 +174,9 @@ class Normal:
     def learnt(self, seen: Observation) -> Normal:
         """The means after one more clear sub."""
         gain = max(0.08, 1.0 / (self.subs + 1))
-        ln_sky, slope, noise = self._sky_learnt(seen, max(gain, 0.25))
         return Normal(
             utc_s=seen.utc_s,
-            ln_sky=ln_sky,
-            sky_slope=slope,
-            sky_noise=noise,
+            backdrop=self.backdrop.learnt(seen.utc_s, seen.ln_sky, self.subs),
             scatter=_mean(self.scatter, seen.star_scatter, gain),
             floor=_mean(self.floor, seen.star_floor, gain),
             stars=_mean(self.stars, float(seen.stars_detected or NAN), gain),
@@ -196,21 +187,6 @@ class Normal:
             rotation_deg=seen.rotation_deg if math.isfinite(seen.rotation_deg) else self.rotation_deg,
             subs=self.subs + 1,
         )
-
-    def _sky_learnt(self, seen: Observation, gain: float) -> tuple[float, float, float]:
-        """Level, slope and noise of ln(sky) after one more sub (Holt's linear smoothing)."""
-        value = math.log(seen.sky_adu) if seen.sky_adu > 0 else NAN
-        if not math.isfinite(value):
-            return self.ln_sky, self.sky_slope, self.sky_noise
-        if not math.isfinite(self.ln_sky):
-            return value, 0.0, self.sky_noise
-        surprise = value - self.expected_ln_sky(seen.utc_s)
-        if not math.isfinite(surprise):
-            return value, 0.0, self.sky_noise
-        hours = max((seen.utc_s - self.utc_s) / 3600.0, 1e-3)
-        slope = self.sky_slope + 0.25 * gain * surprise / hours
-        noise = self.sky_noise + 0.08 * (min(abs(surprise), 4.0 * self.sky_noise) - self.sky_noise)
-        return value - (1.0 - gain) * surprise, max(min(slope, 20.0), -20.0), max(noise, 0.002)
 
 
 def _mean(old: float, new: float, gain: float) -> float:
@@ -233,17 +209,25 @@ LOW_TRANSMISSION = 0.92
 """Below this, two subs in a row are no clear sky, whatever the night began with."""
 CLOUDY_TRANSMISSION = 0.85
 CLEAR_SUBS = 3
+UNPROVEN = "clear level not known"
+"""Cause of an unknown sky: the light is steady, but its stream was first seen in cloud."""
+SETTLED_SUBS, SETTLED_S, SETTLED_DIP = 8, 1200.0, 0.06
+"""Such a stream counts as clear once its light has kept still for so long: cloud does not."""
+PROVEN_SUBS = 10
+"""Without a dip, so many subs are enough."""
 TWILIT_SUBS = 3
 NO_STARS_LOSS = 3.0
 """What a sub without stars counts as, ln: a twentieth of the light is left at most."""
 WHITE = 0.7
 """Level, relative to saturation, from which a sub without stars is full of light."""
+FEW_STARS = 15
+"""With fewer stars a match that fails says nothing."""
+SMEARED, TRAILED_SUBS = 0.5, 2
+"""Ellipticity of trails; after so many trailed subs, stars that are gone are lost in their trails."""
 BLACK_LN = math.log(2.0)
 """The sky of a covered telescope is darker than before by more than this."""
 KEPT_SAMPLES, NEWEST_SAMPLES = 40, 16
 """Subs of a dip that are remembered, and how many of them are the newest ones without a gap."""
-SKY_KNOWN_S = 1800.0
-"""Moon and twilight may change the sky without a cloud when its last clear sub is longer ago than this."""
 FALSE_ALARM_NIGHTS, NIGHT_S = 30.0, 9 * 3600.0
 """The slow path opens a dip falsely once in so many clear nights of this length, at any cadence."""
 SUSPECT_Z = 2.0
@@ -262,6 +246,8 @@ class Stream:
     last_transmission: float = NAN
     last_dip: float = NAN
     """Loss of its last sub, where that sub was not back while a dip was open."""
+    unproven: bool = False
+    """True while nobody knows whether it has seen clear sky: what it takes for clear may be cloud."""
     contradicted: int = 0
     """Dips that other streams ended while this one still looked faint."""
 
@@ -308,6 +294,8 @@ class Sky:
     """Independent signs, beside the loss of light, that agreed with cloud in the last sub."""
     ambiguous: bool = False
     """True where something near the telescope could have left those signs in the last sub alone."""
+    unproven: bool = False
+    """True where a dip is open and nobody knows how bright the last sub would be in clear sky."""
     dip: Dip | None = None
     streams: Mapping[str, Stream] = field(default_factory=dict)
     onsets: tuple[Onset, ...] = ()
@@ -381,13 +369,17 @@ def _measured(sky: Sky, seen: Observation) -> Sky:
         stream = replace(stream, track=stream.track.loosened(0.01), normal=stream.normal.turned())
         # What was suspected before was measured with flats that fitted the other way round.
         sky = replace(sky, onsets=())
+    if seen.learning and not stream.normal.subs:
+        stream = replace(stream, unproven=True)
     error = seen.transmission_err / seen.transmission if math.isfinite(seen.transmission_err) else 0.0
     value = math.log(seen.transmission)
     surprise = stream.track.surprise(seen.utc_s, value, error)
     sample = _sample(stream.normal, seen, surprise)
     expected = stream.track.expected(seen.utc_s)
     seen = replace(seen, transmission=seen.transmission / expected)
-    sky = replace(sky, cues=sample.cues, ambiguous=sample.ambiguous, expected=expected, lost_run=0, dark_run=0)
+    sky = replace(
+        sky, cues=sample.cues, ambiguous=sample.ambiguous, expected=expected, lost_run=0, dark_run=0, unproven=False
+    )
     sky = replace(sky, loss=sample.dip, loss_err=sample.sigma)
     sky = _runs(sky, stream.normal, seen, sample)
     if seen.learning and seen.transmission > CLOUDY_TRANSMISSION and sky.dip is None:
@@ -435,14 +427,14 @@ def _flipped(normal: Normal, seen: Observation) -> bool:
 
 def _sample(normal: Normal, seen: Observation, surprise: Surprise) -> Sample:
     """The sub against what is normal for its stream."""
-    excess = math.log(seen.sky_adu) - normal.expected_ln_sky(seen.utc_s) if seen.sky_adu > 0 else NAN
+    excess = seen.ln_sky - normal.backdrop.expected(seen.utc_s)
     background = seen.background_rms_adu / seen.sky_adu if seen.sky_adu > 0 else NAN
     return Sample(
         utc_s=seen.utc_s,
         dip=surprise.dip,
         sigma=surprise.sigma,
         sky=excess,
-        sky_sigma=1.25 * normal.sky_noise,
+        sky_sigma=normal.backdrop.sigma_at(seen.utc_s),
         scatter=_ratio(seen.star_scatter, normal.scatter),
         floor=math.sqrt(max(seen.star_floor**2 - normal.floor**2, 0.0)),
         stars=_ratio(float(seen.stars_detected or NAN), normal.stars),
@@ -466,7 +458,7 @@ def _runs(sky: Sky, normal: Normal, seen: Observation, sample: Sample) -> Sky:
     """Count subs in a row that are soft, trailed, or rise like twilight."""
     soft = sample.fwhm > 1.35 and normal.subs >= 5
     trailed = sample.ellipticity > 0.2 and seen.ellipticity > 0.3
-    brightening = normal.sky_slope > 2.0 and sample.sky > -3.0 * sample.sky_sigma
+    brightening = normal.backdrop.slope > 2.0 and sample.sky > -3.0 * sample.sky_sigma
     return replace(
         sky,
         soft_run=sky.soft_run + 1 if soft else 0,
@@ -484,23 +476,26 @@ def _in_clear(sky: Sky, key: str, stream: Stream, fresh: _Fresh) -> Sky:
     seen, sample, track = fresh.seen, fresh.sample, stream.track
     value = _counted(sky, fresh)
     variance = track.variance(fresh.error)
-    onsets = followed(sky.onsets, key, track.lines, (seen.utc_s, value, variance), sky.number)
-    best = max(onsets, key=lambda onset: onset.z(track.choice), default=None)
-    z = best.z(track.choice) if best is not None else 0.0
+    behind = (stream.normal.backdrop, NAN if sample.odd else seen.ln_sky)
+    onsets = followed(sky.onsets, key, track.lines, (seen.utc_s, value, variance), sky.number, behind)
+    best = max(onsets, key=lambda onset: onset.evidence(track.choice), default=None)
+    z = best.evidence(track.choice) if best is not None else 0.0
+    suspect = max((onset.z(track.choice) for onset in onsets), default=0.0) >= SUSPECT_Z
     low_run = sky.low_run + 1 if seen.transmission < LOW_TRANSMISSION else 0
     sky = replace(sky, onsets=onsets, number=sky.number + 1, low_run=low_run)
     enough = threshold(_subs_between(sky.cadence_s)) * (CUE_EASE if sample.cues and not sample.odd else 1.0)
     if z > enough or low_run >= 2 or _is_fast(fresh):
         return _opened(sky, key, stream, (fresh, best if z > 0.8 * enough else None))
     blip = float(abs(fresh.surprise.z) > 4.0)
-    normal = stream.normal.learnt(seen) if z < SUSPECT_Z and not sample.odd else stream.normal
+    normal = stream.normal.learnt(seen) if not suspect and not sample.odd else stream.normal
     sky = replace(
         sky, blips=sky.blips + 0.02 * (blip - sky.blips), state=_fair(sky), clear_tonight=sky.clear_tonight + 1
     )
     if sky.state is SkyState.CLEAR:
         sky = replace(sky, cause="", evidence="")
     track = track.seen(seen.utc_s, fresh.value, fresh.error)
-    return _kept(sky, key, replace(stream, track=track, normal=normal))
+    unproven = stream.unproven and normal.subs < PROVEN_SUBS
+    return _kept(sky, key, replace(stream, track=track, normal=normal, unproven=unproven))
 
 
 def _fair(sky: Sky) -> SkyState:
@@ -557,17 +552,23 @@ def _in_dip(sky: Sky, key: str, stream: Stream, found: tuple[Observation, Surpri
     seen, surprise, sample = found
     assert sky.dip is not None
     back = _is_back(sky.dip, seen, surprise)
+    samples = (*sky.dip.samples, sample)
+    unproven = stream.unproven and not _has_settled(samples, seen)
     dip = replace(
         sky.dip,
         subs=sky.dip.subs + 1,
-        clear_run=(sky.dip.clear_run + int(not seen.learning)) if back else 0,
-        samples=_thinned((*sky.dip.samples, sample)),
+        clear_run=sky.dip.clear_run + int(not seen.learning and not unproven) if back else 0,
+        samples=_thinned(samples),
     )
     stream = replace(stream, last_dip=NAN if back else surprise.dip)
+    sky = replace(sky, unproven=unproven)
     if dip.clear_run >= CLEAR_SUBS:
         return _closed(_kept(sky, key, stream))
-    if _is_new_normal(dip, seen):
+    if not stream.unproven and _is_new_normal(dip, seen):
         return _accepted(sky, dip)
+    if back and unproven:
+        evidence = f"{seen.label or 'this series'} was first seen in cloud"
+        return replace(_kept(sky, key, stream), dip=dip, state=SkyState.UNKNOWN, cause=UNPROVEN, evidence=evidence)
     cause = cause_of(dip.samples, dip.from_start, sky.cause)
     if cause.name == "airmass":
         return _sunk(_kept(sky, key, stream), dip)
@@ -599,7 +600,7 @@ def _closed(sky: Sky) -> Sky:
             count = stream.contradicted + 1
             track = stream.track.moved(stream.last_dip) if count >= 2 else stream.track
             stream = replace(stream, track=track, contradicted=count % 2, last_dip=NAN)
-        streams[name] = stream
+        streams[name] = replace(stream, unproven=False)
     return replace(sky, dip=None, streams=streams, state=SkyState.CLEAR, cause="", evidence="", low_run=0)
 
 
@@ -607,6 +608,21 @@ def _is_back(dip: Dip, seen: Observation, surprise: Surprise) -> bool:
     depth = dip.depth
     allowed = 0.03 if not math.isfinite(depth) else min(0.03, max(0.4 * depth, 0.004))
     return surprise.dip < max(2.0 * surprise.sigma, allowed) and seen.transmission > LOW_TRANSMISSION
+
+
+def _has_settled(samples: tuple[Sample, ...], seen: Observation) -> bool:
+    """Whether the light of every stream has kept still, within its errors, for a good while."""
+    for count in range(SETTLED_SUBS, len(samples) + 1):
+        last = samples[-count:]
+        streams = {sample.stream for sample in last}
+        spare = count - len(streams)
+        if spare >= SETTLED_SUBS - 1 and last[-1].utc_s - last[0].utc_s >= SETTLED_S:
+            if max(sample.dip for sample in last) > SETTLED_DIP:
+                return False
+            groups = [np.array([sample.dip for sample in last if sample.stream == stream]) for stream in streams]
+            scatter = math.sqrt(sum(float(np.sum((group - group.mean()) ** 2)) for group in groups) / spare)
+            return scatter < 1.5 * math.hypot(seen.transmission_err / seen.transmission, EXTRA_SD)
+    return False
 
 
 def _is_new_normal(dip: Dip, seen: Observation) -> bool:
@@ -649,32 +665,50 @@ def _state(cause: Cause, seen: Observation) -> SkyState:
 
 def _unmeasured(sky: Sky, seen: Observation) -> Sky:
     """A sub without transmission: no star, no match, or a dark frame."""
-    if _drowned(sky):
-        return replace(
-            sky, state=SkyState.UNKNOWN, cause="twilight", evidence="the stars drown in a bright sky", cues=0
-        )
-    if seen.level_of_full > WHITE:
-        evidence = f"the picture is {seen.level_of_full:.0%} of full scale"
-        return replace(sky, state=SkyState.UNKNOWN, cause="too much light", evidence=evidence, cues=0)
     usual = max((stream.normal.stars for stream in sky.streams.values() if stream.normal.stars > 0), default=NAN)
     # In cloud a field with many of its stars gone may match no longer: that is the cloud's doing.
-    lost = seen.failure == "no_match" and seen.stars_detected > (0.5 if sky.dip is None else 0.8) * usual
-    if lost:
-        cause, evidence = "field lost", f"{seen.stars_detected} stars, but not those of the series"
-        state = sky.state if sky.dip is not None else SkyState.UNKNOWN
-        return replace(sky, state=state, cause=cause, evidence=evidence, lost_run=sky.lost_run + 1, cues=0)
+    shown = seen.failure == "no_match" and seen.stars_detected > (0.5 if sky.dip is None else 0.8) * usual
+    cause, evidence = _untold(sky, seen, shown)
+    if cause:
+        return replace(sky, state=SkyState.UNKNOWN, cause=cause, evidence=evidence, cues=0)
+    if _is_smeared(sky, seen, usual):
+        return _field_lost(sky, f"{seen.stars_detected} stars, drawn out to trails")
+    if shown:
+        return _field_lost(sky, f"{seen.stars_detected} stars, but not those of the series")
+    return _starless(sky, seen, usual)
+
+
+def _untold(sky: Sky, seen: Observation, shown: bool) -> tuple[str, str]:
+    """Why a sub without transmission says nothing about the sky, and the sign of it; "" where it does."""
+    if _drowned(sky):
+        return "twilight", "the stars drown in a bright sky"
+    if seen.level_of_full > WHITE:
+        return "too much light", f"the picture is {seen.level_of_full:.0%} of full scale"
+    if shown and seen.stars_detected < FEW_STARS:
+        return "too few stars", f"only {seen.stars_detected} stars in the field"
+    if seen.failure == "no_flux" and sky.dip is None and sky.trailed_run < TRAILED_SUBS:
+        return "out of focus", f"{seen.stars_detected} stars, none of a shape that can be measured"
+    return "", ""
+
+
+def _field_lost(sky: Sky, evidence: str) -> Sky:
+    state = sky.state if sky.dip is not None else SkyState.UNKNOWN
+    return replace(sky, state=state, cause="field lost", evidence=evidence, lost_run=sky.lost_run + 1, cues=0)
+
+
+def _starless(sky: Sky, seen: Observation, usual: float) -> Sky:
+    """Stars are gone: into cloud, behind something, or with all the light."""
     dip = sky.dip or Dip(began_utc_s=seen.utc_s, from_start=sky.clear_tonight < 5)
     falling = sky.dip is not None and len(sky.dip.samples) > 0
     dark = seen.failure == "blank" or (not falling and _is_black(sky, seen))
     cause = "no light" if dark else sky.cause or "cloud" if falling else "no stars"
     count = f"{seen.stars_detected} star{'' if seen.stars_detected == 1 else 's'} found"
-    evidence = "the picture holds no light" if dark else count
     veiled = falling and seen.stars_detected > 0.3 * usual
     return replace(
         sky,
         state=SkyState.CLOUDY if veiled else SkyState.NO_STARS,
         cause=cause,
-        evidence=evidence,
+        evidence="the picture holds no light" if dark else count,
         dip=replace(dip, subs=dip.subs + 1, clear_run=0),
         dark_run=sky.dark_run + 1,
         loss=NAN if dark else NO_STARS_LOSS,
@@ -683,10 +717,21 @@ def _unmeasured(sky: Sky, seen: Observation) -> Sky:
     )
 
 
+def _is_smeared(sky: Sky, seen: Observation, usual_stars: float) -> bool:
+    """Whether the telescope moved so much during a failed sub that its stars are trails, or lost in them."""
+    if sky.dip is not None or seen.failure == "blank" or _is_black(sky, seen):
+        return False
+    if sky.trailed_run >= TRAILED_SUBS:
+        return True
+    usual = [stream.normal.ellipticity for stream in sky.streams.values() if stream.normal.subs]
+    drawn_out = bool(usual) and seen.ellipticity > max(SMEARED, min(usual) + 0.25)
+    return drawn_out and seen.stars_detected > 0.15 * usual_stars
+
+
 def _is_black(sky: Sky, seen: Observation) -> bool:
     """Whether stars and sky are gone from one sub to the next: cloud leaves a sky."""
-    expected = [stream.normal.expected_ln_sky(seen.utc_s) for stream in sky.streams.values() if stream.normal.subs]
-    return seen.sky_adu > 0 and bool(expected) and math.log(seen.sky_adu) < min(expected) - BLACK_LN
+    expected = [stream.normal.backdrop.expected(seen.utc_s) for stream in sky.streams.values() if stream.normal.subs]
+    return bool(expected) and seen.ln_sky < min(expected) - BLACK_LN
 
 
 def _drowned(sky: Sky) -> bool:

@@ -16,6 +16,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from nsgd.session.backdrop import LEAST_SAY, MOST_SAY, Backdrop, Glow
+
 BASE_SD = 0.03
 """How far a night may start from the clear level, ln."""
 
@@ -241,6 +243,7 @@ class Loss:
     """Sum of dip / variance, for each line."""
     late_s: float = 0.0
     """Sum of time / variance, for the lines' error at the mean time."""
+    glow: Glow = field(default_factory=lambda: Glow(Backdrop()))
 
     def added(self, utc_s: float, value: float, variance: float) -> Loss:
         """One more sub."""
@@ -250,7 +253,7 @@ class Loss:
             self.weighted[0] + weight * (steady.base_at(utc_s) - value),
             self.weighted[1] + weight * (restless.base_at(utc_s) - value),
         )
-        return Loss(self.lines, self.weight + weight, weighted, self.late_s + weight * utc_s)
+        return Loss(self.lines, self.weight + weight, weighted, self.late_s + weight * utc_s, self.glow)
 
     def shifted(self, by: float) -> Loss:
         """In units that changed; the dips so far stay what they were."""
@@ -262,6 +265,13 @@ class Loss:
         return self.weighted[choice] / self.weight, 1.0 / self.weight + own
 
 
+Found = tuple[float, float, float]
+"""Time, ln(transmission), variance of a sub."""
+BehindIt = tuple[Backdrop, float]
+"""The stream's sky as it was known before a sub, and ln of the sub's own."""
+NO_SKY: BehindIt = (Backdrop(), math.nan)
+
+
 @dataclass(frozen=True, slots=True)
 class Onset:
     """Light missing since a sub: what the subs of every stream since then say."""
@@ -271,10 +281,11 @@ class Onset:
     """Of the sub, counted since the night began."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
 
-    def added(self, key: str, lines: Lines, found: Found) -> Onset:
+    def added(self, key: str, lines: Lines, found: Found, sky: BehindIt = NO_SKY) -> Onset:
         """One more sub of stream `key`; `lines` are the stream's before this sub."""
-        loss = self.losses.get(key) or Loss(lines)
-        return Onset(self.utc_s, self.number, {**self.losses, key: loss.added(*found)})
+        loss = self.losses.get(key) or Loss(lines, glow=Glow(sky[0]))
+        loss = replace(loss.added(*found), glow=loss.glow.added(found[0], sky[1]))
+        return Onset(self.utc_s, self.number, {**self.losses, key: loss})
 
     def shifted(self, key: str, by: float) -> Onset:
         """With one stream's units changed."""
@@ -284,25 +295,37 @@ class Onset:
 
     def z(self, choice: int = 0) -> float:
         """Mean dip of all streams in units of its error: photons, scatter and the line's own."""
+        above, below = self._dip(choice)
+        return above / math.sqrt(below) if below else 0.0
+
+    def evidence(self, choice: int = 0) -> float:
+        """The same with what the sky behind the stars says, as z of one Gaussian (z^2 / 2 in nats)."""
+        above, below = self._dip(choice)
+        if not above > 0:
+            return 0.0
+        nats = sum(loss.glow.nats(above / below) for loss in self.losses.values())
+        nats = min(max(nats, LEAST_SAY), MOST_SAY)
+        return math.sqrt(max(above**2 / below + 2.0 * nats, 0.0))
+
+    def _dip(self, choice: int) -> tuple[float, float]:
+        """Sums of dip / variance and of 1 / variance over the streams."""
         above = below = 0.0
         for loss in self.losses.values():
             dip, variance = loss.mean(choice)
             above += dip / variance
             below += 1.0 / variance
-        return above / math.sqrt(below) if below else 0.0
+        return above, below
 
 
-Found = tuple[float, float, float]
-"""Time, ln(transmission), variance of a sub."""
-
-
-def followed(onsets: tuple[Onset, ...], key: str, lines: Lines, found: Found, number: int) -> tuple[Onset, ...]:
+def followed(
+    onsets: tuple[Onset, ...], key: str, lines: Lines, found: Found, number: int, sky: BehindIt = NO_SKY
+) -> tuple[Onset, ...]:
     """All onsets after one more sub: it is added to each, and begins one; those that it refutes go.
 
     Of older ones only some are kept, so that their number stays below `MOST_ONSETS`.
     """
     fresh = Onset(found[0], number)
-    grown = [onset.added(key, lines, found) for onset in (*onsets, fresh)]
+    grown = [onset.added(key, lines, found, sky) for onset in (*onsets, fresh)]
     kept = [onset for onset in grown if onset.z() > 0.2]
     while len(kept) > MOST_ONSETS:
         ages = [number - onset.number + 1 for onset in kept]

@@ -205,7 +205,10 @@ def _measured(
             continue
         return _grown(frame, facts, candidate, settings, replace(base, series_id=candidate.series_id))
     stranger = _stranger(frame, seen, near, settings)
-    return replace(base, failure=failure_of(problems[0]), series_id=near[0].series_id, stranger=stranger)
+    failure = failure_of(problems[0])
+    if np.isfinite(seen.shape.ellipticity):
+        failure = replace(failure, numbers={**failure.numbers, "ellipticity": seen.shape.ellipticity})
+    return replace(base, failure=failure, series_id=near[0].series_id, stranger=stranger)
 
 
 def _grown(frame: Frame, facts: SubFacts, candidate: Candidate, settings: Settings, base: Outcome) -> Outcome:

@@ -105,13 +105,16 @@ def waits_s(scratch: Path) -> list[tuple[str, float, float]]:
         time.sleep(5.0)
         with Reader.open(scratch / "store") as reader:
             measured = {Path(row.path).name: row.measure_s for row in reader.subs()}
+            decided = {f"{row.alert.title} [{row.alert.event_id}]": row.alert.created_utc_s for row in reader.alerts()}
     finally:
         daemon.terminate()
         daemon.wait(20)
         server.shutdown()
     found = []
     for heard_utc_s, title in _Ear.heard:
-        path, closed_utc_s = max((one for one in written if one[1] <= heard_utc_s), key=lambda one: one[1])
+        # By then the next sub may be there already: the one that caused the message came before it was decided.
+        decided_utc_s = decided.get(title, heard_utc_s)
+        path, closed_utc_s = max((one for one in written if one[1] <= decided_utc_s), key=lambda one: one[1])
         found.append((title, heard_utc_s - closed_utc_s, measured.get(path.name, 0.0)))
     return found
 

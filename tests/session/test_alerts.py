@@ -369,11 +369,21 @@ def test_dew_is_seen_at_a_cadence_of_ten_seconds_too() -> None:
     assert night.states[-1] is SkyState.DEW
 
 
+def test_a_bank_of_haze_that_comes_slowly_is_no_dew() -> None:
+    def hazy(seen: Observation, index: int) -> Observation:
+        part = min(1.0, index / 24.0)
+        return replace(seen, transmission=seen.transmission * (1 - 0.4 * part), airmass=1.2)
+
+    night = Night().subs(20).subs(30, hazy)
+    assert night.kinds == ["cloud"]
+    assert night.state.cause == "haze"
+
+
 def test_a_new_filter_in_cloud_knows_of_no_clear_sky() -> None:
     fresh = but(series_id=2, label="M 31 R", learning=True)
     night = Night().subs(20).subs(5, dimmed(0.5)).subs(4, fresh)
     assert night.kinds == ["cloud"]
-    assert night.states[-1] in BAD_STATES
+    assert (night.states[-1], night.state.cause) == (SkyState.UNKNOWN, "clear level not known")
 
 
 def test_a_field_that_matches_no_more_in_cloud_is_not_lost() -> None:
@@ -677,3 +687,37 @@ def test_a_stored_night_replays_as_it_went_also_through_its_gaps() -> None:
     assert sum(state in BAD_STATES for _, state, _ in found) in range(10, 14)
     strict = replay(rows, verdicts, Alarm(sensitivity="calm"), BERLIN)
     assert "cloud" in [alert.kind for _, _, alerts in strict for alert in alerts]
+
+
+def test_an_object_first_seen_in_cloud_brings_no_all_clear_before_its_light_keeps_still() -> None:
+    rng = np.random.default_rng(8)
+
+    def other(seen: Observation, index: int) -> Observation:
+        seen = replace(seen, series_id=7, label="M 81 L", learning=index < 5)
+        return replace(seen, transmission=seen.transmission * (1.0 - 0.07 * float(rng.random())))
+
+    night = Night().subs(20).subs(6, dimmed(0.5)).subs(30, other)
+    assert night.kinds == ["cloud"]
+    assert is_clear(night.state, night.alarm) is not True
+    steady = but(series_id=7, label="M 81 L")
+    night.subs(12, steady)
+    assert night.kinds == ["cloud", "clear"]
+    assert night.states[-1] is SkyState.CLEAR
+
+
+def test_an_object_first_seen_in_cloud_is_clear_when_a_known_one_is() -> None:
+    other = but(series_id=7, label="M 81 L", learning=True)
+    night = Night().subs(20).subs(6, dimmed(0.5)).subs(5, other).subs(4)
+    assert night.kinds == ["cloud", "clear"]
+
+
+def test_trails_that_match_nothing_are_a_lost_field_and_no_thick_cloud() -> None:
+    drawn = but(failure="no_match", transmission=math.nan, stars_detected=70, ellipticity=0.8)
+    night = Night().subs(10).subs(4, drawn)
+    assert night.kinds == ["field_lost"]
+
+
+def test_stars_that_go_after_they_were_trailed_are_lost_by_the_mount() -> None:
+    trailed, gone = but(ellipticity=0.9), but(failure="no_stars", transmission=math.nan, stars_detected=0)
+    night = Night().subs(10).subs(2, trailed).subs(6, gone)
+    assert night.kinds == ["field_lost"]
