@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.errors import NotASub, UnreadableFrame
+from nsgd.frames.buffers import empty
 from nsgd.frames.header import Card, Cards, Value
 from nsgd.frames.planes import Decoded, check_budget
 from nsgd.frames.source import Source
@@ -335,7 +336,7 @@ def read_pixels(file: Source, layout: Layout) -> Pixels:
     UnreadableFrame
         The file ended early; may be retried.
     """
-    out = np.empty(layout.pixels, np.float32)
+    out = empty((layout.pixels,))
     step = STRETCH_BYTES * 8 // abs(layout.bitpix)
     parts = [slice(first, min(first + step, out.size)) for first in range(0, out.size, step)]
     if isinstance(file, FileIO) and hasattr(os, "preadv"):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.errors import UnreadableFrame
+from nsgd.frames.buffers import empty
 from nsgd.frames.header import Cards, bayer_pattern, clean
 from nsgd.records import Frame, HeaderFacts, Pixels, Plane
 from nsgd.threads import shared
@@ -153,7 +154,7 @@ def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
         The 2x2 cell at row 0, column 0.
     """
     height_px, width_px = (side // 2 for side in pixels.shape)
-    red, green, blue = (np.empty((height_px, width_px), np.float32) for _ in range(3))
+    red, green, blue = (empty((height_px, width_px)) for _ in range(3))
     at_red, at_blue = pattern.index("R"), pattern.index("B")
     first, second = (place for place in range(4) if pattern[place] == "G")
 

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nsgd.errors import NotASub, UnreadableFrame
+from nsgd.frames.buffers import empty
 from nsgd.frames.formats import format_of
 from nsgd.frames.header import Card, Cards, Value
 from nsgd.frames.planes import Decoded
@@ -133,7 +134,7 @@ def _receive(process: subprocess.Popen[bytes], answer: dict[str, Any], budget_by
     shape = tuple(int(side) for side in answer["shape"])
     if not 1 <= len(shape) <= 3 or min(shape) < 0 or 4 * math.prod(shape) > budget_bytes:
         raise ValueError(shape)
-    pixels = np.empty(shape, np.float32)
+    pixels = empty(shape)
     window = memoryview(pixels.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
     while window:
         count = process.stdout.readinto(window)  # type: ignore[union-attr]
