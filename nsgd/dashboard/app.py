@@ -317,9 +317,9 @@ class DashboardApp(App[int]):
         yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:
-        from nsgd.dashboard.panels import HelpScreen
+        from nsgd.dashboard.panels import CHOOSER_KEYS, KEYS, SUB_KEYS, HelpScreen
 
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen({"sub": SUB_KEYS, "chooser": CHOOSER_KEYS}.get(str(self.screen.id), KEYS)))
 
     def action_next_theme(self) -> None:
         self.theme = next_theme(self.theme)

@@ -43,7 +43,7 @@ def candidate_columns(width: int) -> list[Column]:
         Column("ell", 4, lambda sub: number(sub.figure("ellipticity"), 2)),
         Column("file", 0, lambda sub: inert(sub.name), left=True),
     ]
-    return columns if width >= 52 else [c for c in columns if c.name not in ("ell", "FWHM")]
+    return columns if width >= 52 else [c for c in columns if c.name not in ("rank", "ell", "FWHM")]
 
 
 class ChooserScreen(BoardScreen):
@@ -52,7 +52,7 @@ class ChooserScreen(BoardScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "app.pop_screen", "Back"),
         Binding("question_mark,f1", "app.help", "Help", key_display="?"),
-        Binding("r", "reference", "Make reference"),
+        Binding("r", "reference", "Reference"),
         Binding("space,b", "blink", "Blink"),
         Binding("m", "bookmark", "Bookmark", show=False),
         Binding("u", "correct", "Correction on/off", show=False),

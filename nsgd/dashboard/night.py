@@ -39,12 +39,13 @@ class Kept:
     """Exposure of the kept ones, each counted by its weight per exposure relative to the best sub."""
 
     def sentence(self) -> str:
-        return f"{self.kept} of {self.subs} kept, {hours(self.effective_s)} effective of {hours(self.taken_s)}"
+        return f"{self.kept} of {self.subs} kept, {self.exposure()}"
 
-
-def hours(seconds: float) -> str:
-    """Exposure time as people say it: "42 min", "3.1 h"."""
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    def exposure(self) -> str:
+        """Both exposures as people say them, in one unit: "31 min effective of 42 min", "2.2 h effective of 3.1 h"."""
+        unit, unit_s, decimals = ("min", 60.0, 0) if self.taken_s < 5400 else ("h", 3600.0, 1)
+        effective, taken = (f"{seconds / unit_s:.{decimals}f} {unit}" for seconds in (self.effective_s, self.taken_s))
+        return f"{effective} effective of {taken}"
 
 
 def _mean(values: tuple[float, ...]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -41,24 +41,53 @@ SIGNS = (
 )
 
 
-def help_table() -> Table:
+SUB_KEYS = (
+    ("1 2 3 4 5 tab", "facts, stars, photometry, gradient, picture"),
+    ("left right h l", "the sub before, the next one; also [ ]"),
+    ("- + , .", "gradient: let the surface follow more, or less"),
+    ("enter", "keep this smoothness for the series and its exports"),
+    ("v", "photometry: ratios, or flux against flux"),
+    ("c", "the next colour of a colour sub"),
+    ("u b space", "picture: without the correction, blink to the reference"),
+    ("- + < >", "picture: smaller, larger, darker, brighter"),
+    ("H J K L", "picture: move what is shown"),
+    ("esc q", "back"),
+)
+CHOOSER_KEYS = (
+    ("up down j k", "walk through the subs by weight; g first, G last"),
+    ("space b", "blink to the bookmark"),
+    ("m", "make this sub the bookmark"),
+    ("u", "with or without the gradient correction"),
+    ("- + < >", "smaller, larger, darker, brighter"),
+    ("left right h l H L", "move what is shown: sideways, up and down"),
+    ("r A", "make this one the reference, let nsgd choose"),
+    ("↘ ↗", "gradient against the reference, from corner to corner"),
+    ("esc q", "back"),
+)
+
+
+def help_table(keys_of_screen: Sequence[tuple[str, str]]) -> Table:
     """Keys and signs with their meaning, wrapped to whatever width there is."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for keys, words in (*KEYS, ("", ""), *SIGNS):
+    for keys, words in (*keys_of_screen, ("", ""), *SIGNS):
         table.add_row(Text(keys), Text(words))
     return table
 
 
 class HelpScreen(ModalScreen[None]):
-    """Every key on one page."""
+    """Every key of a screen on one page."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "dismiss", "Back")]
 
+    def __init__(self, keys: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._keys = keys
+
     def compose(self) -> ComposeResult:
         with VerticalScroll():
-            yield Static(help_table())
+            yield Static(help_table(self._keys))
 
 
 class ChoiceScreen(ModalScreen[int]):

@@ -19,7 +19,7 @@ from nsgd.dashboard.board import BoardScreen, Keys
 from nsgd.dashboard.events import GLYPHS, Event, delivery_words, events_of
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.inert import inert
-from nsgd.dashboard.night import Sub, View, hours
+from nsgd.dashboard.night import Sub, View
 from nsgd.dashboard.panels import ChoiceScreen, LimitsScreen
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.table import Column, SubTable, columns_for
@@ -241,7 +241,7 @@ class NightScreen(BoardScreen):
         if self.view is None:
             return
         kept = self.view.kept(self._what_if)
-        text = f"{kept.kept}/{kept.subs} kept  {hours(kept.effective_s)} effective of {hours(kept.taken_s)}"
+        text = f"{kept.kept}/{kept.subs} kept  {kept.exposure()}"
         if self._filter:
             text += f"  filter: {inert(self._filter, 20)}"
         if self._sort != "time":

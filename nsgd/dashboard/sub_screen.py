@@ -40,6 +40,9 @@ from nsgd.records import Floats, SubRow, Verdict
 PAGES = {"about": "Facts", "stars": "Stars", "photometry": "Photometry", "gradient": "Gradient", "picture": "Picture"}
 SHOWN = {"corrected": "corrected sub", "uncorrected": "sub, not corrected", "reference": "reference"}
 
+MOST_FACTOR = 1000.0
+"""Star vectors are drawn no longer than so many times their length: what is left then is no shift."""
+
 
 class SubScreen(BoardScreen):
     """One sub on five pages; left and right walk through the night."""
@@ -65,6 +68,7 @@ class SubScreen(BoardScreen):
         Binding("K,up,k", "pan(0, -1)", "Pan up", show=False),
         Binding("J,down,j", "pan(0, 1)", "Pan down", show=False),
         Binding("v", "ratios", "Ratios", show=False),
+        Binding("c", "channel", "Next colour", show=False),
         Binding("enter", "apply", "Keep smoothness", show=False),
     ]
 
@@ -83,6 +87,7 @@ class SubScreen(BoardScreen):
         self._stretch: Stretch | None = None
         self._brighter = 1.0
         self._as_ratios = False
+        self._channel = 0
 
     def compose(self) -> ComposeResult:
         yield StateLine()
@@ -155,6 +160,8 @@ class SubScreen(BoardScreen):
         verdict = self.board.night.verdict(row)
         head = Text(f"{inert(row.path.rsplit('/', 1)[-1], 70)}  ", "bold")
         head.append("; ".join((verdict.status.value, *(inert(reason) for reason in verdict.reasons))), "")
+        if self._study is not None and self._study.reference_row.sub_id == row.sub_id:
+            head.append("  this is the reference: it is compared with itself", "italic")
         self.query_one("#subhead", Static).update(head)
         facts = facts_text(row, verdict, local_time(row.order_utc_s, self.board.zone).strftime("%Y-%m-%d %H:%M:%S"))
         for name in ("#facts-text", "#about-text"):
@@ -195,11 +202,13 @@ class SubScreen(BoardScreen):
         self.query_one("#registration", Static).update(registration_text(study))
         field = self.query_one(StarField)
         field.size_px = study.size_px
-        field.stars = stars_of(study)
+        field.stars = stars_of(study, self._shown_channel(study))
         field.redraw()
 
     def _draw_photometry(self, study: Study) -> None:
-        self.query_one("#flux", Graph).figure = flux_figure(study, as_ratios=self._as_ratios)
+        self.query_one("#flux", Graph).figure = flux_figure(
+            study, self._shown_channel(study), as_ratios=self._as_ratios
+        )
         columns = 8 if self.size.width >= 62 else 6
         self.query_one("#local", Static).update(local_text(local_transmission(study, columns, 4)))
 
@@ -207,7 +216,8 @@ class SubScreen(BoardScreen):
         room = self.query_one("#before", Picture).room_px
         columns = min(room[0], 96, max(8, round(room[1] * study.size_px[0] / study.size_px[1])))
         rows = max(2, round(columns * study.size_px[1] / study.size_px[0]))
-        maps = gradient_maps(study, self._smoothness, (columns, rows))
+        channel = self._shown_channel(study)
+        maps = gradient_maps(study, self._smoothness, (columns, rows), channel)
         text = self.query_one("#gradient-text", Static)
         if maps is None:
             text.update(Text("Too few sky nodes are common to this sub and the reference."))
@@ -216,7 +226,7 @@ class SubScreen(BoardScreen):
         kept = "" if self._smoothness == study.smoothness else "  enter keeps it for the series and the exports"
         text.update(
             Text(
-                f"smoothness {self._smoothness:+.1f}  (- + change){kept}\n"
+                f"{colour_words(study, channel)}smoothness {self._smoothness:+.1f}  (- + change){kept}\n"
                 f"rms against the reference {maps.before_rms_adu:.2f} ADU before, {maps.after_rms_adu:.2f} after; "
                 f"colours ±{most:.1f}"
             )
@@ -286,6 +296,13 @@ class SubScreen(BoardScreen):
         self._centre = (min(max(self._centre[0] + x * step, 0), 1), min(max(self._centre[1] + y * step, 0), 1))
         self._draw()
 
+    def _shown_channel(self, study: Study) -> int:
+        return self._channel % len(study.relation.scale)
+
+    def action_channel(self) -> None:
+        self._channel += 1
+        self._draw()
+
     def action_ratios(self) -> None:
         self._as_ratios = not self._as_ratios
         self._draw()
@@ -309,7 +326,7 @@ class StarField(Drawing):
         canvas = Canvas(width, height - 1, self.marker)
         scale = min(width / self.size_px[0], 2.0 * (height - 1) / self.size_px[1])
         longest = float(np.quantile(np.hypot(self.stars.shift_x_px, self.stars.shift_y_px), 0.95))
-        factor = _round_factor(0.1 * max(self.size_px) / max(longest, 1e-6))
+        factor = _round_factor(min(0.1 * max(self.size_px) / max(longest, 1e-6), MOST_FACTOR))
         x, y = self.stars.x_px * scale, canvas.height - self.stars.y_px * scale / 2.0
         to_x, to_y = x + self.stars.shift_x_px * factor * scale, y - self.stars.shift_y_px * factor * scale / 2.0
         brightest = np.argsort(-np.nan_to_num(self.stars.reference_adu))[: max(width * height // 24, 20)]
@@ -319,7 +336,7 @@ class StarField(Drawing):
         dropped = np.setdiff1d(brightest, used)
         canvas.fat_dots(x[dropped], y[dropped], Ink.BAD)
         canvas.fat_dots(x[used], y[used], Ink.OK)
-        said = f"brightest stars of the reference and their way to the sub, {factor:g} times as long"
+        said = f"brightest stars of the reference, and their way to the sub, {factor:g} x"
         return [*canvas.rows(), [(said[:width].ljust(width), Ink.LABEL)]]
 
 
@@ -414,30 +431,35 @@ def centre_shift(study: Study) -> tuple[float, float]:
     return float(there[0][0] - here[0][0]), float(there[1][0] - here[1][0])
 
 
-def flux_figure(study: Study, *, as_ratios: bool) -> Figure:
+def colour_words(study: Study, channel: int) -> str:
+    """Which colour of a colour sub is shown, "" for mono."""
+    names = study.catalogue.channels
+    return f"{names[channel]} (c next)  " if len(names) > 1 else ""
+
+
+def flux_figure(study: Study, channel: int = 0, *, as_ratios: bool) -> Figure:
     """The photometry graph: flux against flux with the fit, or the ratios against flux; dropped stars as crosses."""
-    stars = stars_of(study)
-    m, err = study.relation.scale[0], study.relation.scale_err[0]
+    stars = stars_of(study, channel)
+    m, err = study.relation.scale[channel], study.relation.scale_err[channel]
     seen = stars.seen & _near(stars)
     x = np.log10(stars.reference_adu[seen])
     sub = stars.sub_adu[seen]
     dropped = ~stars.used[seen]
-    title = f"{int((~dropped).sum())} stars, m {m:.4f} ± {err:.4f}, {int(dropped.sum())} dropped"
-
-    def power(value: float, step: float) -> str:
-        return f"{10**value:.0f}" if value < 5 else f"{10**value:.0e}"
+    counts = f"{int((~dropped).sum())} stars, m {m:.4f} ± {err:.4f}, {int(dropped.sum())} dropped"
+    title = f"{colour_words(study, channel)}{counts}"
 
     if as_ratios:
         ratio = sub * m / stars.reference_adu[seen]
         inside = np.abs(ratio - 1.0) < 0.6
         return Figure(
-            f"Ratio after scaling against flux: {title}", x[inside], ratio[inside], bad=dropped[inside], joined=False,
-            levels=(Level(1.0, Ink.CUT),), x_label=power, note="v flux against flux",
+            f"Ratio against log flux  {title}", x[inside], ratio[inside], bad=dropped[inside],
+            joined=False,
+            levels=(Level(1.0, Ink.CUT),), note="v flux against flux",
         )  # fmt: skip
     line = np.array([float(x.min()), float(x.max())]) if x.size else np.array([])
     return Figure(
-        f"log flux against log flux: {title}", x, np.log10(sub), bad=dropped, joined=False,
-        curves=(Curve(line, line - np.log10(m), Ink.CUT),), x_label=power, note="v ratios",
+        f"Log flux  {title}", x, np.log10(sub), bad=dropped, joined=False,
+        curves=(Curve(line, line - np.log10(m), Ink.CUT),), note="v ratios",
     )  # fmt: skip
 
 
@@ -458,7 +480,7 @@ def local_text(cells: Floats) -> Text:
     for row, shades in zip(cells, colours, strict=True):
         for value, shade in zip(row, shades, strict=True):
             back = "on rgb({},{},{})".format(*shade)
-            ink = "black" if int(shade.sum()) > 360 else "white"
+            ink = "#000000" if int(shade.sum()) > 360 else "#ffffff"
             text.append(
                 f" {value:5.3f}" if np.isfinite(value) else "    . ", f"{ink} {back}" if np.isfinite(value) else "dim"
             )

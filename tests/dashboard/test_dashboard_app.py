@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from textual.binding import Binding
 from textual.widgets import Static
 
 from nsgd.dashboard.app import DashboardApp
+from nsgd.dashboard.board import BoardScreen
+from nsgd.dashboard.chooser import ChooserScreen
 from nsgd.dashboard.graphs import Graph
-from nsgd.dashboard.panels import KEYS
+from nsgd.dashboard.panels import CHOOSER_KEYS, KEYS, SUB_KEYS
 from nsgd.dashboard.screens import NightScreen
 from nsgd.dashboard.start import Terms
+from nsgd.dashboard.sub_screen import SubScreen
 from nsgd.dashboard.table import SubTable
 from nsgd.records import CutOffs
 from nsgd.session.store import Reader, Store, SubCommit, add_request
@@ -151,7 +154,7 @@ def test_the_dashboard_starts_without_the_numerics() -> None:
     assert done.stdout.strip() == "[]"
 
 
-async def test_every_key_is_in_the_help_and_in_the_command_palette(night: tuple[Store, Clock]) -> None:
+async def test_every_key_is_in_the_command_palette(night: tuple[Store, Clock]) -> None:
     store, clock = night
     app = board(store.folder, clock)
     async with app.run_test(size=(80, 30)) as pilot:
@@ -159,15 +162,21 @@ async def test_every_key_is_in_the_help_and_in_the_command_palette(night: tuple[
         listed = {command.title for command in app.get_system_commands(app.screen)}
         own = {b.description for b in NightScreen.BINDINGS if isinstance(b, Binding) and b.description}
         assert own <= listed
-        helped = " ".join(keys for keys, _ in KEYS).split()
-        signs = {"slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "colon": ":", "escape": "esc",
-                 "left_curly_bracket": "{", "right_curly_bracket": "}", "plus": "+", "minus": "-"}  # fmt: skip
-        for binding in (b for b in NightScreen.BINDINGS if isinstance(b, Binding)):
-            first = binding.key.split(",")[0]
-            if first not in ("question_mark", "left", "right"):
-                assert signs.get(first, first) in helped, binding
         await pilot.press("colon", *"freeze", "enter")
         await until(pilot, lambda: app.frozen)
+
+
+@pytest.mark.parametrize(
+    ("screen", "keys"), [(NightScreen, KEYS), (SubScreen, SUB_KEYS), (ChooserScreen, CHOOSER_KEYS)]
+)
+def test_every_key_of_a_screen_is_in_its_help(screen: type[BoardScreen], keys: Sequence[tuple[str, str]]) -> None:
+    helped = " ".join(keys for keys, _ in keys).split()
+    signs = {"slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc", "minus": "-",
+             "left_curly_bracket": "{", "right_curly_bracket": "}", "plus": "+", "less_than_sign": "<", "comma": ",",
+             "greater_than_sign": ">", "full_stop": ".", "shift+tab": "tab"}  # fmt: skip
+    for binding in (b for b in screen.BINDINGS if isinstance(b, Binding)):
+        some = [signs.get(key, key) for key in binding.key.split(",")]
+        assert binding.action == "app.help" or binding.action.startswith("step") or set(some) & set(helped), binding
 
 
 async def test_a_frozen_display_stands_while_the_first_line_goes_on(night: tuple[Store, Clock]) -> None:
