@@ -213,8 +213,8 @@ UNPROVEN = "clear level not known"
 """Cause of an unknown sky: the light is steady, but its stream was first seen in cloud."""
 SETTLED_SUBS, SETTLED_S, SETTLED_DIP = 8, 1200.0, 0.06
 """Such a stream counts as clear once its light has kept still for so long: cloud does not."""
-PROVEN_SUBS = 10
-"""Without a dip, so many subs are enough."""
+PROVEN_SUBS = 5
+"""So many clear subs of a night before a dip show that its streams have seen clear sky."""
 TWILIT_SUBS = 3
 NO_STARS_LOSS = 3.0
 """What a sub without stars counts as, ln: a twentieth of the light is left at most."""
@@ -494,8 +494,7 @@ def _in_clear(sky: Sky, key: str, stream: Stream, fresh: _Fresh) -> Sky:
     if sky.state is SkyState.CLEAR:
         sky = replace(sky, cause="", evidence="")
     track = track.seen(seen.utc_s, fresh.value, fresh.error)
-    unproven = stream.unproven and normal.subs < PROVEN_SUBS
-    return _kept(sky, key, replace(stream, track=track, normal=normal, unproven=unproven))
+    return _kept(sky, key, replace(stream, track=track, normal=normal))
 
 
 def _fair(sky: Sky) -> SkyState:
@@ -535,16 +534,23 @@ def _is_fast(fresh: _Fresh) -> bool:
 def _opened(sky: Sky, key: str, stream: Stream, found: tuple[_Fresh, Onset | None]) -> Sky:
     """A dip begins, at its most likely onset; what was learnt since then was no clear sky."""
     fresh, onset = found
-    dip = Dip(began_utc_s=onset.utc_s if onset else fresh.seen.utc_s, from_start=sky.clear_tonight < 5)
-    streams = {**sky.streams, key: stream}
+    sky = _begun(_kept(sky, key, stream), onset.utc_s if onset else fresh.seen.utc_s)
+    streams = {**sky.streams}
     for name, loss in (onset.losses if onset else {}).items():
         track = replace(streams[name].track, lines=loss.lines)
         streams[name] = replace(streams[name], track=track)
     stream = streams[key]
     surprise = stream.track.surprise(fresh.seen.utc_s, fresh.value, fresh.error)
     sample = replace(fresh.sample, dip=surprise.dip, sigma=surprise.sigma)
-    sky = replace(sky, dip=dip, streams=streams, onsets=())
+    sky = replace(sky, streams=streams, onsets=())
     return _in_dip(sky, key, stream, (fresh.seen, surprise, sample))
+
+
+def _begun(sky: Sky, utc_s: float) -> Sky:
+    """A dip begins. After enough clear subs, all streams of the night so far have seen clear sky."""
+    from_start = sky.clear_tonight < PROVEN_SUBS
+    streams = {name: replace(stream, unproven=stream.unproven and from_start) for name, stream in sky.streams.items()}
+    return replace(sky, dip=Dip(began_utc_s=utc_s, from_start=from_start), streams=streams)
 
 
 def _in_dip(sky: Sky, key: str, stream: Stream, found: tuple[Observation, Surprise, Sample]) -> Sky:
@@ -698,18 +704,19 @@ def _field_lost(sky: Sky, evidence: str) -> Sky:
 
 def _starless(sky: Sky, seen: Observation, usual: float) -> Sky:
     """Stars are gone: into cloud, behind something, or with all the light."""
-    dip = sky.dip or Dip(began_utc_s=seen.utc_s, from_start=sky.clear_tonight < 5)
     falling = sky.dip is not None and len(sky.dip.samples) > 0
     dark = seen.failure == "blank" or (not falling and _is_black(sky, seen))
     cause = "no light" if dark else sky.cause or "cloud" if falling else "no stars"
     count = f"{seen.stars_detected} star{'' if seen.stars_detected == 1 else 's'} found"
     veiled = falling and seen.stars_detected > 0.3 * usual
+    sky = sky if sky.dip is not None else _begun(sky, seen.utc_s)
+    assert sky.dip is not None
     return replace(
         sky,
         state=SkyState.CLOUDY if veiled else SkyState.NO_STARS,
         cause=cause,
         evidence="the picture holds no light" if dark else count,
-        dip=replace(dip, subs=dip.subs + 1, clear_run=0),
+        dip=replace(sky.dip, subs=sky.dip.subs + 1, clear_run=0),
         dark_run=sky.dark_run + 1,
         loss=NAN if dark else NO_STARS_LOSS,
         loss_err=NAN if dark else 0.1 * NO_STARS_LOSS,

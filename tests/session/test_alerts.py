@@ -705,6 +705,23 @@ def test_an_object_first_seen_in_cloud_brings_no_all_clear_before_its_light_keep
     assert night.states[-1] is SkyState.CLEAR
 
 
+def test_a_first_night_that_began_clear_has_its_all_clear_after_three_subs() -> None:
+    night = Night().subs(5, but(learning=True)).subs(6).subs(8, dimmed(0.5)).subs(4)
+    assert night.kinds == ["cloud", "clear"]
+
+
+def test_a_first_night_that_began_in_cloud_has_none_before_its_light_keeps_still() -> None:
+    rising = [0.5, 0.55, 0.5, 0.6, 0.55, 0.8, 0.9, 0.85, 0.95, 0.9]
+
+    def torn(seen: Observation, index: int) -> Observation:
+        best = max(rising[: index + 1])
+        return replace(seen, transmission=seen.transmission * rising[index] / best, learning=index < 5)
+
+    night = Night().subs(10, torn).subs(3)
+    assert night.state.sky is SkyState.UNKNOWN
+    assert night.subs(10).state.sky is SkyState.CLEAR
+
+
 def test_an_object_first_seen_in_cloud_is_clear_when_a_known_one_is() -> None:
     other = but(series_id=7, label="M 81 L", learning=True)
     night = Night().subs(20).subs(6, dimmed(0.5)).subs(5, other).subs(4)
