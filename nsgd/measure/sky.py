@@ -156,7 +156,7 @@ def sky_mesh(view: View) -> Mesh:
 
 
 def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
-    """The mesh again with the stars masked: unbiased by them, every star-free pixel used.
+    """The mesh again with the stars masked: unbiased by them, every star-free pixel used; the noise stays the first's.
 
     Parameters
     ----------
@@ -174,11 +174,10 @@ def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
         wide = slice(0, min(nx * cell, view.pixels.shape[1]))
         return _masked_strip(view.pixels[rows, wide], ~mask[rows, wide], level0[row], sigma0[row], cell)
 
-    parts = np.array(shared(strip, range(ny)))
-    level, sigma, count, off_x, off_y = (parts[:, k] for k in range(5))
+    level, count, off_x, off_y = np.array(shared(strip, range(ny))).transpose(1, 0, 2)
     slope_x, slope_y = _slopes(level)
     level -= (slope_x * off_x + slope_y * off_y) / cell
-    return Mesh(level, sigma, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
+    return Mesh(level, sigma0, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
 
 
 def _cells(shape: tuple[int, ...], cell: int) -> tuple[int, int]:
@@ -217,7 +216,7 @@ def _as_cells(array: NDArray[Any], rows: slice, columns: slice, cell: int, thin:
 
 
 def _masked_strip(pixels: Pixels, free: Mask, level: Floats, sigma: Floats, cell: int) -> list[Floats]:
-    """Mean, standard deviation and count of the star-free pixels of a row of cells, and their mean place.
+    """Mean and count of the star-free pixels of a row of cells, and their mean place.
 
     Pixels more than five sigma from the first level take no part. Sums run down the columns first: the
     processor adds a whole row to another at once.
@@ -225,33 +224,28 @@ def _masked_strip(pixels: Pixels, free: Mask, level: Floats, sigma: Floats, cell
     width = pixels.shape[1]
     base = np.repeat(level.astype(np.float32), cell)[:width]
     limit2 = np.repeat(((MASKED_CLIP_SIGMA * sigma) ** 2).astype(np.float32), cell)[:width]
-    number, down, total, squares = np.zeros((4, width))
+    number, down, total = np.zeros((3, width))
     for top in range(0, len(pixels), BAND_ROWS):
         offset = pixels[top : top + BAND_ROWS] - base
-        squared = offset * offset
-        keep = squared < limit2
+        keep = offset * offset < limit2
         keep &= free[top : top + BAND_ROWS]
         kept = keep.astype(np.float32)
         offset *= kept
-        squared *= kept
         rows = np.stack((np.ones(len(kept)), np.arange(top, top + len(kept)))).astype(np.float32)
         count, place = rows @ kept
         number += count
         down += place
         total += rows[0] @ offset
-        squares += rows[0] @ squared
     if not np.isfinite(total).all():  # missing pixels (NaN: empty borders, BLANK) take no part
         known = np.isfinite(pixels)
         return _masked_strip(np.where(known, pixels, np.float32(0.0)), free & known, level, sigma, cell)
     across = number * (np.arange(width) % cell)
-    number, total, squares, down, across = (_by_cell(part, cell) for part in (number, total, squares, down, across))
+    number, total, down, across = (_by_cell(part, cell) for part in (number, total, down, across))
     with np.errstate(invalid="ignore", divide="ignore"):
-        shift = total / number
-        spread = np.sqrt(np.maximum(squares / number - shift**2, 0.0))
+        mean = level + total / number
         off = [np.where(number > 0, part / number, 0.0) - (cell - 1) / 2 for part in (across, down)]
     known = number >= MIN_CELL_FRACTION * len(pixels) * _by_cell(np.ones(width), cell)
-    found = [np.where(known, level + shift, np.nan), np.where(known, spread, np.nan), np.where(known, number, 0.0)]
-    return [*found, *off]
+    return [np.where(known, mean, np.nan), np.where(known, number, 0.0), *off]
 
 
 def _by_cell(columns: Floats, cell: int) -> Floats:
