@@ -13,7 +13,7 @@ from nsgd.cli.places import common_options, load_settings, open_reader, say, tal
 from nsgd.errors import BadRequest
 
 if TYPE_CHECKING:
-    from nsgd.records import Alert, SubRow, Verdict
+    from nsgd.records import Alert, SubRow
     from nsgd.session.store import Reader
     from nsgd.settings import Alarm, Settings
 
@@ -99,20 +99,12 @@ def _night(reader: Reader, wanted: str | None) -> str:
 def replayed(reader: Reader, night: str, settings: Settings, alarm: Alarm) -> Iterator[Alert]:
     """Alerts of one night, each sub seen when its exposure ended."""
     from nsgd.config import zone_of
-    from nsgd.export.judged import judged
+    from nsgd.export.judged import verdicts_of
     from nsgd.session.alerts import replay as through_alarm
 
-    found = judged(reader, settings)
+    found = verdicts_of(reader, settings)
     rows = [row for row in found.rows if row.session == night and row.sub_id in found.verdicts]
     verdicts = [found.verdicts[row.sub_id] for row in rows]
     site = (settings.site.latitude_deg, settings.site.longitude_deg)
     for _, _, alerts in through_alarm(rows, verdicts, alarm, zone_of(settings), site):
         yield from alerts
-
-
-def _unmeasured(row: SubRow) -> Verdict:
-    """Of a sub that failed before its series was known: thick cloud looks like that."""
-    from nsgd.records import NAN, SubStatus, Verdict
-
-    reasons = (row.failure.sentence,) if row.failure else ()
-    return Verdict(row.sub_id, SubStatus.FAILED, reasons, NAN, NAN, NAN, NAN, NAN, 0, learning=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from nsgd.records import CutOffs, SeriesRow, SkyState, SubRow, SubStatus, Verdict
@@ -40,6 +40,14 @@ class Judged:
 
 def judged(reader: Reader, settings: Settings) -> Judged:
     """Judge every series of the store, fitted anew to all of its facts, and replay the sky over all subs."""
+    found = verdicts_of(reader, settings)
+    site = (settings.site.latitude_deg, settings.site.longitude_deg)
+    seen = [observe(row, found.verdicts[row.sub_id], site) for row in found.rows if row.sub_id in found.verdicts]
+    return replace(found, states=states(seen))
+
+
+def verdicts_of(reader: Reader, settings: Settings) -> Judged:
+    """`judged` without the states of the sky."""
     series: dict[int, SeriesRow] = {}
     rows = [row for row in reader.subs() if row.series_id == 0]
     verdicts: dict[int, Verdict] = {}
@@ -59,9 +67,7 @@ def judged(reader: Reader, settings: Settings) -> Judged:
             verdicts[verdict.sub_id] = verdict
             channels[verdict.sub_id] = tuple(float(value) for value in found.transmission_channel[at])
     rows.sort(key=order_key)
-    site = (settings.site.latitude_deg, settings.site.longitude_deg)
-    seen = [observe(row, verdicts[row.sub_id], site) for row in rows if row.sub_id in verdicts]
-    return Judged(series, rows, verdicts, states(seen), channels, references, limits)
+    return Judged(series, rows, verdicts, {}, channels, references, limits)
 
 
 def order_key(row: SubRow) -> tuple[bool, float, tuple[object, ...], int]:

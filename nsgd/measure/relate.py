@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nsgd.measure import gradient, scale, weight
-from nsgd.records import Catalogue, Floats, Relation, SubFacts
+from nsgd.records import NAN, Catalogue, Floats, Relation, SubFacts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,24 +59,33 @@ def relate(
     smoothness
         Knob of the gradient surface.
     """
-    zero = tuple(point.value for point in zeros)
-    zero_err = tuple(point.err for point in zeros)
-    scales = tuple(r / z if z > 0 else float("nan") for r, z in zip(reference.zero, zero, strict=True))
+    pattern, nothing = field_pattern(facts, zeros, catalogue), (NAN,) * len(zeros)
+    alone = Relation(
+        solution=solution, reference_id=0, zero=tuple(point.value for point in zeros),
+        zero_err=tuple(point.err for point in zeros), scale=nothing, scale_err=nothing, weight=nothing,
+        stars_used=min(point.stars for point in zeros), star_scatter=_mean([point.scatter for point in zeros]),
+        star_floor=_mean([point.floor for point in zeros]), pattern=pattern.name, pattern_rms=pattern.rms,
+        pattern_map=pattern.terms, gradient_x_adu=NAN, gradient_y_adu=NAN, gradient_rms_adu=NAN,
+        gradient_diagonal_adu=(NAN, NAN),
+    )  # fmt: skip
+    return moved(alone, facts, reference, catalogue, smoothness)
+
+
+def moved(relation: Relation, facts: SubFacts, reference: Related, catalogue: Catalogue, smoothness: float) -> Relation:
+    """A relation to another reference or with another smoothness: arithmetic on zero points and nodes."""
+    scales = tuple(r / z if z > 0 else NAN for r, z in zip(reference.zero, relation.zero, strict=True))
+    own = zip(relation.zero, relation.zero_err, strict=True)
+    theirs = zip(reference.zero, reference.zero_err, strict=True)
     errors = tuple(
-        _scale_err(m, (z, e), (rz, re), facts is reference.facts)
-        for m, z, e, rz, re in zip(scales, zero, zero_err, reference.zero, reference.zero_err, strict=True)
+        _scale_err(m, sub, other, facts is reference.facts) for m, sub, other in zip(scales, own, theirs, strict=True)
     )
     weights = tuple(
         weight.relative_weight(n, m, rn)
         for n, m, rn in zip(facts.noise_adu, scales, reference.facts.noise_adu, strict=True)
     )
-    pattern = field_pattern(facts, zeros, catalogue)
     across = gradient_figures(facts, reference, scales, catalogue, smoothness)
-    return Relation(
-        solution=solution, reference_id=reference.sub_id, zero=zero, zero_err=zero_err, scale=scales,
-        scale_err=errors, weight=weights, stars_used=min(point.stars for point in zeros),
-        star_scatter=_mean([point.scatter for point in zeros]), star_floor=_mean([point.floor for point in zeros]),
-        pattern=pattern.name, pattern_rms=pattern.rms, pattern_map=pattern.terms,
+    return replace(
+        relation, reference_id=reference.sub_id, scale=scales, scale_err=errors, weight=weights,
         gradient_x_adu=across.x_adu, gradient_y_adu=across.y_adu, gradient_rms_adu=across.rms_adu,
         gradient_diagonal_adu=across.diagonal_adu,
     )  # fmt: skip

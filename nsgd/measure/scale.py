@@ -35,6 +35,14 @@ below, in excess of its noise; twelve subs are needed to tell."""
 MOST_AT_ONCE = 0.05
 """One sub adds to a star's floor what a scatter of this size would, or of six times its noise, at most."""
 
+SIDE_BY_SIDE = 32
+"""Subs worked on at once: their numbers stay in the processor's cache."""
+FLOOR_STARS = 5
+"""Fewer tell nothing of a floor."""
+MOST_ROUNDS, SETTLED, DAMPING = 20, 1e-7, 1.0 / 3.0
+LEAST_Z = 1e-6
+ENDLESS = 1e30
+
 Mask = NDArray[np.bool_]
 
 
@@ -135,48 +143,105 @@ def measured(
     return Measured(np.asarray(flux, float), np.asarray(sky_err, float), usable, common_err, gain)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """Subs side by side against one solution: star fluxes over the solution's, and what their relative variance is.
+
+    A star that is not used has a ratio of 1 and next to infinite noise.
+    """
+
+    ratio: Floats
+    """(s, n) f / F"""
+    sky2: Floats
+    """(s, n) of the sky, in a sub of zero point 1."""
+    photons: Floats
+    """(s, n) of the star's own light, in a sub of zero point 1."""
+    fixed: Floats
+    """(n,) systematic floor of each star, and the noise of F where the sub is not part of it."""
+    unbiased: Floats
+    """(n,) share of F^2 that is not the noise of F."""
+    used: Mask
+    """(s, n)"""
+
+    def take(self, rows: Mask) -> _Side:
+        """Some of the subs."""
+        return replace(
+            self, ratio=self.ratio[rows], sky2=self.sky2[rows], photons=self.photons[rows], used=self.used[rows]
+        )
+
+    def variance(self, z: Floats) -> Floats:
+        """(s, n) relative variance of f / (z F), the subs' own floors left out."""
+        inverse = 1.0 / z[:, None]
+        out = self.sky2 * inverse
+        out += self.photons
+        out *= inverse
+        out += self.fixed
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """Where the zero points of subs side by side stand, all (s,)."""
+
+    z: Floats
+    err2: Floats
+    """Relative, squared."""
+    floor2: Floats
+
+    def take(self, rows: Mask) -> _State:
+        """Some of the subs."""
+        return _State(self.z[rows], self.err2[rows], self.floor2[rows])
+
+
 def zero_point(sub: Measured, solution: Solution, *, joint: bool = False) -> ZeroPoint:
-    """Zero point of a sub against a solution.
+    """Zero point of one sub, as `zero_points`."""
+    return zero_points([sub], solution, joint=joint)[0]
+
+
+def zero_points(
+    subs: Sequence[Measured], solution: Solution, *, joint: bool = False, near: Sequence[ZeroPoint] | None = None
+) -> list[ZeroPoint]:
+    """Zero points of subs against a solution.
 
     Parameters
     ----------
     joint
-        True where the sub's own fluxes are part of the solution.
+        True where the subs' own fluxes are part of the solution.
+    near
+        Zero points of the same subs against a solution much like this one, to start from.
 
     Returns
     -------
-    ZeroPoint
+    list of ZeroPoint
         `value` and `err` are NaN where no star is usable.
     """
     flux, variance = solution.flux, solution.variance
     with np.errstate(invalid="ignore"):
-        chosen = sub.usable & ~solution.varying & (flux > MIN_STAR_SNR * np.sqrt(variance)) & (flux > 0)
-    index = np.flatnonzero(chosen)
-    if index.size == 0:
-        return _nothing(sub.flux.size)
-    f, big_f, var_f = sub.flux[index], flux[index], variance[index]
-    floor2_star, sky2 = solution.floor2[index], sub.sky_err[index] ** 2
-    own = 0.0 if joint else 1.0
-    (z, z_err), floor = _start(f, big_f, sky2), 0.0
-    robust = np.ones(index.size)
-    for _ in range(20):
-        model = max(z, 1e-6) * big_f
-        noise2 = sky2 + model / sub.egain_e_per_adu + floor2_star * model**2 + own * z**2 * var_f
-        var = noise2 + (floor * model) ** 2
-        # A bright star is known far better than the first guess of z: it must not be cast out for the guess's error.
-        pull = (f - model) / np.sqrt(var + (z_err * big_f) ** 2)
-        robust = np.where(np.abs(pull) < TUKEY_C, (1.0 - (pull / TUKEY_C) ** 2) ** 2, 0.0)
-        w = robust / var
-        denominator = float(w @ (big_f**2 - own * var_f))
-        if denominator <= 0:
-            break
-        new, z_err = float(w @ (f * big_f)) / denominator, denominator**-0.5
-        floor = 0.5 * (floor + _floor(f / model - 1.0, noise2 / model**2))  # damped: else it may swing for ever
-        if abs(new - z) < 1e-7 * abs(new):
-            z = new
-            break
-        z = new
-    return _finished(sub, index, z, floor, (big_f, var_f * own, floor2_star, robust))
+        known = ~solution.varying & (flux > MIN_STAR_SNR * np.sqrt(variance)) & (flux > 0)
+    columns, found = np.flatnonzero(known), []
+    for begin in range(0, len(subs), SIDE_BY_SIDE):
+        some = slice(begin, begin + SIDE_BY_SIDE)
+        found += _zero_points(subs[some], (solution, columns), joint, near[some] if near else None)
+    return found
+
+
+def _zero_points(
+    subs: Sequence[Measured],
+    against: tuple[Solution, NDArray[np.intp]],
+    joint: bool,
+    near: Sequence[ZeroPoint] | None,
+) -> list[ZeroPoint]:
+    side = _side_by_side(subs, *against, joint)
+    seen = np.asarray(side.used.any(axis=1))
+    out = [_nothing(sub.flux.size) for sub in subs]
+    if not seen.any():
+        return out
+    side, rows = side.take(seen), [int(row) for row in np.flatnonzero(seen)]
+    start = _start(side) if near is None else _carried([near[k] for k in rows])
+    state, robust = _settle(side, start)
+    for row, point in zip(rows, _finished([subs[k] for k in rows], against[1], side, state, robust), strict=True):
+        out[row] = point
+    return out
 
 
 def _nothing(n: int) -> ZeroPoint:
@@ -184,67 +249,147 @@ def _nothing(n: int) -> ZeroPoint:
     return ZeroPoint(nan, nan, 0, nan, nan, none, none, np.zeros(n))
 
 
-def _start(f: Floats, big_f: Floats, sky2: Floats) -> tuple[float, float]:
-    """Median ratio of the stars that weigh most, and its error from their scatter."""
-    snr = big_f / np.sqrt(sky2)
-    best = np.argsort(-snr, kind="stable")[: max(7, f.size // 3)]
-    ratio = f[best] / big_f[best]
-    middle = _median(ratio)
-    spread = 1.4826 * _median(np.abs(ratio - middle))
-    return middle, MEDIAN_ERR * spread / float(np.sqrt(ratio.size))
+def _side_by_side(subs: Sequence[Measured], solution: Solution, columns: NDArray[np.intp], joint: bool) -> _Side:
+    flux, variance = solution.flux[columns], solution.variance[columns]
+    used = np.stack([sub.usable[columns] for sub in subs])
+    ratio = np.stack([sub.flux[columns] for sub in subs]) / flux
+    sky2 = (np.stack([sub.sky_err[columns] for sub in subs]) / flux) ** 2
+    egain = np.array([sub.egain_e_per_adu for sub in subs])[:, None]
+    own = 0.0 if joint else 1.0
+    noise2 = own * variance / flux**2
+    return _Side(
+        np.where(used, ratio, 1.0), np.where(used, sky2, ENDLESS), 1.0 / (egain * flux),
+        solution.floor2[columns] + noise2, 1.0 - noise2, used,
+    )  # fmt: skip
 
 
-def _median(values: Floats) -> float:
-    """Of finite values; `np.median` takes several times as long over some hundred of them."""
-    ordered, middle = np.sort(values), values.size // 2
-    return float(ordered[middle] if values.size % 2 else 0.5 * (ordered[middle - 1] + ordered[middle]))
+def _start(side: _Side) -> _State:
+    """Median ratio of the stars that weigh most, its error from their scatter, and the floor that this leaves."""
+    number = side.used.sum(axis=1)
+    best, few = _least(side.sky2, np.maximum(7, number // 3), side.used)
+    middle = _medians(side.ratio, best, few)
+    spread = 1.4826 * _medians(np.abs(side.ratio - middle[:, None]), best, few)
+    z = np.maximum(middle, LEAST_Z)
+    expected2 = side.variance(z)
+    best, few_bright = _least(expected2, np.maximum(8, number // 3), side.used)
+    floor2 = _medians((side.ratio / z[:, None] - 1.0) ** 2, best, few_bright) / 0.455
+    return _State(z, (MEDIAN_ERR * spread / z) ** 2 / few, np.where(number < FLOOR_STARS, 0.0, floor2))
 
 
-def _floor(residual: Floats, expected2: Floats) -> float:
-    """Relative scatter in excess of the expected one; 0 where fewer than five stars tell.
+def _carried(near: Sequence[ZeroPoint]) -> _State:
+    z, err, floor = (np.array([getattr(point, name) for point in near]) for name in ("value", "err", "floor"))
+    return _State(np.maximum(z, LEAST_Z), (err / z) ** 2, floor**2)
 
-    The moment estimator of a random effect (DerSimonian & Laird 1986, Control. Clin. Trials 7, 177), started
-    from the bright third's median and with stars that stand out of it left aside: every star counts with what it
-    knows, so that the faint ones, whose own noise hides any floor, neither feign one nor conceal the bright ones'.
+
+def _least(values: Floats, few: NDArray[np.intp], used: Mask) -> tuple[Mask, NDArray[np.intp]]:
+    """The `few` used stars of each sub with the least values (more where values are equal), and their number."""
+    last = np.minimum(few, used.sum(axis=1)) - 1
+    limit = np.sort(np.where(used, values, np.inf), axis=1)[np.arange(len(last)), last]
+    chosen = used & (values <= limit[:, None])
+    return chosen, chosen.sum(axis=1)
+
+
+def _medians(values: Floats, chosen: Mask, number: NDArray[np.intp]) -> Floats:
+    """(s,) median of each sub's chosen stars."""
+    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
+    row, middle = np.arange(len(number)), number // 2
+    return np.asarray(0.5 * (ordered[row, middle] + ordered[row, middle - 1 + number % 2]))
+
+
+def _settle(side: _Side, state: _State) -> tuple[_State, Floats]:
+    """Iterate until every sub stands still; a sub that does is not touched any more, whoever is beside it.
+
+    Returns
+    -------
+    state, robust
+        Robust factors 0..1 (s, n) of the stars.
     """
-    if residual.size < 5:
-        return 0.0
-    squared = residual**2
-    few = min(max(8, residual.size // 3), residual.size)
-    best = np.argpartition(expected2, few - 1)[:few]
-    floor2 = _median(squared[best]) / 0.455
-    for _ in range(6):
-        total = expected2 + floor2
-        weight = (squared < TUKEY_C**2 * total) / (total * total)
-        whole = float(np.add.reduce(weight))
-        if whole == 0.0:
+    whole, robust = state, np.zeros_like(side.ratio)
+    z, err2, floor2 = whole.z.copy(), whole.err2.copy(), whole.floor2.copy()
+    rows = np.arange(z.size)
+    for _ in range(MOST_ROUNDS):
+        state, weights, moved = _round(side, state)
+        z[rows], err2[rows], floor2[rows], robust[rows] = state.z, state.err2, state.floor2, weights
+        if not moved.all():
+            rows, side, state = rows[moved], side.take(moved), state.take(moved)
+        if rows.size == 0:
             break
-        excess = np.minimum(squared, 9.0 * total) - expected2
-        before, floor2 = floor2, max(float(weight @ excess) / whole, 0.0)
-        if floor2 == before:
-            break
-    return float(np.sqrt(floor2))
+    return _State(z, err2, floor2), robust
+
+
+def _round(side: _Side, state: _State) -> tuple[_State, Floats, Mask]:
+    """One step of all zero points and floors: new state, robust factors, and which subs still move."""
+    expected2 = side.variance(state.z)
+    squared = side.ratio / state.z[:, None]
+    squared -= 1.0
+    squared *= squared
+    total = expected2 + state.floor2[:, None]
+    # A bright star is known far better than the first guess of z: it must not be cast out for the guess's error.
+    pull2 = squared / (total + state.err2[:, None])
+    robust = np.maximum(1.0 - pull2 / TUKEY_C**2, 0.0)
+    robust *= robust
+    weight = robust / total
+    information = np.einsum("ij,j->i", weight, side.unbiased)
+    light = np.einsum("ij,ij->i", weight, side.ratio)
+    floor2 = _floor2(squared, expected2, total, side.used)
+    sound = information > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where(sound, np.maximum(light / information, LEAST_Z), state.z)
+        err2 = np.where(sound, 1.0 / information, state.err2)
+    moved = sound & (np.abs(z - state.z) >= SETTLED * z)
+    # damped: the floor overshoots by half of its distance, and else might swing for ever
+    return _State(z, err2, DAMPING * state.floor2 + (1.0 - DAMPING) * floor2), robust, moved
+
+
+def _floor2(squared: Floats, expected2: Floats, total: Floats, used: Mask) -> Floats:
+    """(s,) squared relative scatter in excess of the expected one; 0 where fewer than five stars tell.
+
+    One step of the moment estimator of a random effect (DerSimonian & Laird 1986, Control. Clin. Trials 7, 177), with
+    stars that stand out of it left aside: every star counts with what it knows, so that the faint ones, whose own noise
+    hides any floor, neither feign one nor conceal the bright ones'.
+    """
+    weight = 1.0 / total
+    weight *= weight
+    weight *= squared < TUKEY_C**2 * total
+    excess = np.minimum(squared, 9.0 * total)
+    excess -= expected2
+    whole, gained = np.add.reduce(weight, axis=1), np.einsum("ij,ij->i", weight, excess)
+    floor2 = np.maximum(gained / np.maximum(whole, 1e-300), 0.0)
+    return np.where(used.sum(axis=1) < FLOOR_STARS, 0.0, floor2)
 
 
 def _finished(
-    sub: Measured, index: NDArray[np.intp], z: float, floor: float, parts: tuple[Floats, Floats, Floats, Floats]
-) -> ZeroPoint:
+    subs: Sequence[Measured], columns: NDArray[np.intp], side: _Side, state: _State, robust: Floats
+) -> list[ZeroPoint]:
     """Errors scaled by the residuals, figures spread back over all stars."""
-    big_f, var_f, floor2_star, robust = parts
-    model = max(z, 1e-6) * big_f
-    var = sub.sky_err[index] ** 2 + model / sub.egain_e_per_adu + (floor2_star + floor**2) * model**2 + z**2 * var_f
-    used = robust > 0
-    pull2 = ((sub.flux[index] - model)[used] ** 2) / var[used]
-    dof = max(int(used.sum()) - 1, 0)
-    chi2 = (PRIOR_DOF + float((robust[used] * pull2).sum()) / TUKEY_CHI2) / (PRIOR_DOF + dof)
-    information = float((robust * big_f**2 / var).sum())
-    err = float(np.sqrt(TUKEY_VARIANCE * chi2 / information)) if information > 0 else float("nan")
-    residual, sigma, weight = np.full(sub.flux.size, np.nan), np.full(sub.flux.size, np.nan), np.zeros(sub.flux.size)
-    expected = np.sqrt(var - (floor * model) ** 2) / model
-    residual[index], sigma[index], weight[index] = sub.flux[index] / model - 1.0, expected, robust
-    scatter = 1.4826 * _median(np.abs(residual[index]))
-    total = float(np.hypot(err, z * sub.common_err))
-    return ZeroPoint(z, total, int(used.sum()), scatter, floor, residual, sigma, weight)
+    expected2 = side.variance(state.z)
+    total = expected2 + state.floor2[:, None]
+    residual = side.ratio / state.z[:, None] - 1.0
+    counted = (robust > 0) & side.used
+    number = counted.sum(axis=1)
+    weight = np.where(counted, robust / total, 0.0)
+    chi2 = PRIOR_DOF + np.einsum("ij,ij->i", weight, residual**2) / TUKEY_CHI2
+    chi2 /= PRIOR_DOF + np.maximum(number - 1, 0)
+    information = np.add.reduce(weight, axis=1)
+    with np.errstate(divide="ignore"):
+        err = np.where(information > 0, state.z * np.sqrt(TUKEY_VARIANCE * chi2 / information), np.nan)
+    err = np.hypot(err, state.z * np.array([sub.common_err for sub in subs]))
+    scatter = 1.4826 * _medians(np.abs(residual), side.used, side.used.sum(axis=1))
+    floor, sigma = np.sqrt(state.floor2), np.sqrt(expected2)
+    spread = (_spread_back(part, columns, subs[0].flux.size) for part in
+              ((residual, side.used, np.nan), (sigma, side.used, np.nan), (robust, side.used, 0.0)))  # fmt: skip
+    return [
+        ZeroPoint(float(z), float(e), int(n), float(s), float(f), *stars)
+        for z, e, n, s, f, *stars in zip(state.z, err, number, scatter, floor, *spread, strict=True)
+    ]
+
+
+def _spread_back(part: tuple[Floats, Mask, float], columns: NDArray[np.intp], n: int) -> Floats:
+    """(s, n) values of some columns, and what the stars have that are not used."""
+    values, used, nothing = part
+    out = np.full((len(values), n), nothing)
+    out[:, columns] = np.where(used, values, nothing)
+    return out
 
 
 def learn(solution: Solution, sub: Measured, zero: ZeroPoint, varying: Mask | None = None) -> Solution:
@@ -252,28 +397,48 @@ def learn(solution: Solution, sub: Measured, zero: ZeroPoint, varying: Mask | No
 
     `varying` stars (the solution's own if not given) take no part in it, but are watched on.
     """
-    if not zero.value > 0:
-        return solution
-    model = zero.value * np.where(np.isfinite(solution.flux), solution.flux, sub.flux / zero.value)
-    noise2 = sub.sky_err**2 + np.maximum(model, 0.0) / sub.egain_e_per_adu
-    varying = (solution.varying if varying is None else varying) & sub.usable & (model > 0)
-    known = np.isfinite(zero.residual) | varying
-    agrees = np.where(known, zero.weight > 0, True)
-    use = sub.usable & agrees & (np.abs(model) > 0)
-    var = noise2 + (max(zero.floor, 1e-3) * model) ** 2
-    w = np.where(use, zero.value**2 / var, 0.0)
-    gained = w * np.where(use, sub.flux, 0.0) / zero.value
-    with np.errstate(invalid="ignore", divide="ignore"):
-        residual2 = np.where(varying, (sub.flux / model - 1.0) ** 2, zero.residual**2)
-        noise2 = np.where(varying, noise2 / model**2, zero.sigma**2) + zero.floor**2
-    excess = np.where(known & sub.usable, np.nan_to_num(residual2 - noise2), 0.0)
-    once = np.maximum(36.0 * np.nan_to_num(noise2), MOST_AT_ONCE**2)  # a cosmic ray is not a star's habit
+    gained = _gains(solution, [sub], [zero], solution.varying if varying is None else varying)
+    return _sum(solution, gained)
+
+
+def _sum(first: Solution, second: Solution) -> Solution:
     return Solution(
-        solution.total + gained,
-        solution.weight + w,
-        solution.misfit + np.where(zero.weight > 0, excess, np.minimum(excess, once)),
-        solution.subs + (known & sub.usable),
-    )
+        first.total + second.total, first.weight + second.weight, first.misfit + second.misfit,
+        first.subs + second.subs,
+    )  # fmt: skip
+
+
+def _gains(solution: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint], varying: Mask) -> Solution:
+    """What subs add to a solution."""
+    bright = [k for k, zero in enumerate(zeros) if zero.value > 0]
+    gained = empty_solution(solution.total.size)
+    for begin in range(0, len(bright), SIDE_BY_SIDE):
+        some = bright[begin : begin + SIDE_BY_SIDE]
+        gained = _sum(gained, _gained(solution.flux, [subs[k] for k in some], [zeros[k] for k in some], varying))
+    return gained
+
+
+def _gained(flux: Floats, subs: Sequence[Measured], zeros: Sequence[ZeroPoint], varying: Mask) -> Solution:
+    f, usable = np.stack([sub.flux for sub in subs]), np.stack([sub.usable for sub in subs])
+    sky_err, egain = np.stack([sub.sky_err for sub in subs]), np.array([[sub.egain_e_per_adu] for sub in subs])
+    z, floor = np.array([[zero.value] for zero in zeros]), np.array([[zero.floor] for zero in zeros])
+    trust = np.stack([zero.weight for zero in zeros])
+    model = z * np.where(np.isfinite(flux), flux, f / z)
+    noise2 = sky_err**2 + np.maximum(model, 0.0) / egain
+    strange = varying & usable & (model > 0)
+    residual = np.stack([zero.residual for zero in zeros])
+    known = np.isfinite(residual) | strange
+    use = usable & (~known | (trust > 0)) & (np.abs(model) > 0)
+    var = noise2 + (np.maximum(floor, 1e-3) * model) ** 2
+    w = np.where(use, z**2 / var, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        residual2 = np.where(strange, (f / model - 1.0) ** 2, residual**2)
+        sigma2 = np.where(strange, noise2 / model**2, np.stack([zero.sigma for zero in zeros]) ** 2) + floor**2
+    excess = np.where(known & usable, np.nan_to_num(residual2 - sigma2), 0.0)
+    once = np.maximum(36.0 * np.nan_to_num(sigma2), MOST_AT_ONCE**2)  # a cosmic ray is not a star's habit
+    misfit = np.where(trust > 0, excess, np.minimum(excess, once))
+    light = w * np.where(use, f, 0.0) / z
+    return Solution(*(part.sum(axis=0, dtype=np.float64) for part in (light, w, misfit, known & usable)))
 
 
 def first_solution(sub: Measured) -> Solution:
@@ -286,8 +451,8 @@ def first_solution(sub: Measured) -> Solution:
 def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[ZeroPoint]]:
     """Joint fit of star fluxes and zero points to all subs of a series, one channel.
 
-    Deterministic: it depends on the fluxes and their order only. The first pass learns sub by sub, the
-    rounds then alternate between all zero points and all star fluxes.
+    Deterministic: it depends on the fluxes and their order only. The first pass learns from as many subs at a time
+    as it knows already, the rounds then alternate between all zero points and all star fluxes.
 
     Returns
     -------
@@ -296,35 +461,28 @@ def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[Zer
     """
     n = max((sub.flux.size for sub in subs), default=0)
     whole = [padded(sub, n) for sub in subs]
-    solution = empty_solution(n)
-    for sub in whole:
-        if not (solution.weight > 0).any():
-            solution = first_solution(sub)
-            continue
-        solution = learn(solution, sub, zero_point(sub, solution))
-    zeros = [zero_point(sub, solution, joint=True) for sub in whole]
+    solution = _first_pass(whole, n)
+    zeros = zero_points(whole, solution, joint=True)
     for _ in range(rounds - 1):
-        relearnt = _relearn(solution, whole, zeros)
-        zeros = [zero_point(sub, relearnt, joint=True) for sub in whole]
-        solution = relearnt
+        solution = _relearn(solution, whole, zeros)
+        zeros = zero_points(whole, solution, joint=True, near=zeros)
     return solution, zeros
 
 
+def _first_pass(subs: Sequence[Measured], n: int) -> Solution:
+    done = next((k + 1 for k, sub in enumerate(subs) if sub.usable.any()), len(subs))
+    solution = first_solution(subs[done - 1]) if done else empty_solution(n)
+    while done < len(subs):
+        some = subs[done : 2 * done]
+        solution = _sum(solution, _gains(solution, some, zero_points(some, solution), solution.varying))
+        done += len(some)
+    return solution
+
+
 def _relearn(old: Solution, subs: Sequence[Measured], zeros: Sequence[ZeroPoint]) -> Solution:
-    fresh = replace(empty_solution(old.total.size))
-    carried = Solution(old.total, old.weight, np.zeros_like(old.misfit), np.zeros_like(old.subs))
-    for sub, zero in zip(subs, zeros, strict=True):
-        step = learn(carried, sub, zero, old.varying)
-        fresh = Solution(
-            fresh.total + step.total - carried.total,
-            fresh.weight + step.weight - carried.weight,
-            fresh.misfit + step.misfit,
-            fresh.subs + step.subs,
-        )
+    fresh = _gains(old, subs, zeros, old.varying)
     seen = fresh.weight > 0
-    return Solution(
-        np.where(seen, fresh.total, old.total), np.where(seen, fresh.weight, old.weight), fresh.misfit, fresh.subs
-    )
+    return replace(fresh, total=np.where(seen, fresh.total, old.total), weight=np.where(seen, fresh.weight, old.weight))
 
 
 def padded(sub: Measured, n: int) -> Measured:
@@ -367,7 +525,7 @@ def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Patt
     if good.sum() < 15:
         return Pattern("", float("nan"), ())
     r, s, x, y = residual[good], sigma[good], u[good], v[good]
-    spread = 1.4826 * float(np.median(np.abs(r - np.median(r))))
+    spread = 1.4826 * _median(np.abs(r - _median(r)))
     limit = 5.0 * np.hypot(s, spread)
     r = np.clip(r, -limit, limit)
     weight = 1.0 / (s**2 + PATTERN_FLOOR**2)
@@ -387,17 +545,26 @@ MOST_OF_IT = 0.6
 
 
 def _low_order(r: Floats, weight: Floats, x: Floats, y: Floats) -> tuple[float, ...]:
-    design = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), axis=1)
-    normal = (design * weight[:, None]).T @ design + np.eye(6) * 1e-3 * weight.sum()
-    fit = np.linalg.solve(normal, (design * weight[:, None]).T @ r)
+    design = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y))
+    weighted = design * weight
+    normal = weighted @ design.T + np.eye(6) * 1e-3 * weight.sum()
+    fit = np.linalg.solve(normal, weighted @ r)
     return tuple(float(value) for value in fit[1:])
+
+
+_U, _V = (axis.ravel() for axis in np.meshgrid(np.linspace(-1.0, 1.0, 9), np.linspace(-1.0, 1.0, 9)))
+_EVERYWHERE = np.stack((_U, _V, _U * _U, _U * _V, _V * _V), axis=1)
 
 
 def _map_rms(terms: tuple[float, ...]) -> float:
     """Scatter of the low-order map over the frame."""
-    u, v = np.meshgrid(np.linspace(-1.0, 1.0, 9), np.linspace(-1.0, 1.0, 9))
-    shape = terms[0] * u + terms[1] * v + terms[2] * u * u + terms[3] * u * v + terms[4] * v * v
-    return float(shape.std())
+    return float((_EVERYWHERE @ terms).std())
+
+
+def _median(values: Floats) -> float:
+    """Of finite values; `np.median` takes several times as long over some hundred of them."""
+    ordered, middle = np.sort(values), values.size // 2
+    return float(ordered[middle] if values.size % 2 else 0.5 * (ordered[middle - 1] + ordered[middle]))
 
 
 def _shape_name(r: Floats, weight: Floats, x: Floats, y: Floats, structure2: float) -> str:

@@ -337,9 +337,8 @@ class Reader:
         rows = self._rows("facts", "WHERE sub_id = ?", sub_id)
         return from_bytes(SubFacts, rows[0][1]) if rows else None
 
-    def iter_facts(self, series_id: int) -> Iterator[tuple[int, SubFacts]]:
-        """Facts of all measured subs of a series in `subs()` order, one at a time."""
-        sub_ids = [row.sub_id for row in self.subs(series_id)]
+    def iter_facts(self, sub_ids: Sequence[int]) -> Iterator[tuple[int, SubFacts]]:
+        """Facts of those of the subs that have any, in the order given, one at a time."""
         for begin in range(0, len(sub_ids), 50):
             some = sub_ids[begin : begin + 50]
             found: dict[int, bytes] = dict(
@@ -733,19 +732,13 @@ class Store(Reader):
         return _sub_values(replace(sub, gone=not others, path=others[0] if others else sub.path, change=change))
 
     def _relation_puts(self, relations: Sequence[tuple[int, Relation]], change: int) -> list[Put]:
-        rows = self._subs_by_id([sub_id for sub_id, _ in relations])
-        return [
-            ("subs", _sub_values(replace(rows[sub_id], relation=relation, change=change)))
-            for sub_id, relation in relations
-        ]
-
-    def _subs_by_id(self, sub_ids: Sequence[int]) -> dict[int, SubRow]:
-        """Subs that are known to be there, many at a time."""
-        found: list[SubRow] = []
-        for begin in range(0, len(sub_ids), 500):
-            some = sub_ids[begin : begin + 500]
-            found += _subs(self._rows("subs", f"WHERE sub_id IN ({_marks(some)})", *some))
-        return {row.sub_id: row for row in found}
+        """Rows of subs that are there with other relations; everything else in them stays as it is written."""
+        puts: list[Put] = []
+        for begin in range(0, len(relations), 500):
+            some = dict(relations[begin : begin + 500])
+            rows = self._rows("subs", f"WHERE sub_id IN ({_marks(list(some))})", *some)
+            puts += [("subs", (*row[:_CHANGE], change, *row[_CHANGE + 1 : -1], pack(some[row[0]]))) for row in rows]
+        return puts
 
     def _alert_puts(self, alerts: Sequence[Alert], services: Sequence[str], session: str, change: int) -> list[Put]:
         puts: list[Put] = []
@@ -1046,6 +1039,8 @@ _OWN_COLUMN: tuple[str, ...] = (
 )
 _OWN_COLUMN += ("order_utc_s", "order_flag", "measure_s", "decision", "change", "header", "failure", "relation")
 _NOT_FIGURES = frozenset(_OWN_COLUMN)
+_CHANGE = 13
+"""Place of `change` in a row of the table; the relation is the last."""
 
 
 def _sub_values(row: SubRow) -> Row:

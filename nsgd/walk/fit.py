@@ -17,6 +17,8 @@ from nsgd.session.store import Reader
 
 MOST_SOLVED = 400
 """Subs that a joint fit uses at most, evenly spread; the rest are related to its solution."""
+TOGETHER = 128
+"""Subs whose facts are read and related at once."""
 PATTERN_SUBS = 60
 """Subs that teach the throughput pattern at most."""
 
@@ -24,21 +26,6 @@ PATTERN_SUBS = 60
 def values_of(zeros: Sequence[scale.ZeroPoint]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Zero points and their errors, per channel."""
     return tuple(point.value for point in zeros), tuple(point.err for point in zeros)
-
-
-def moved_relation(
-    relation: Relation, facts: SubFacts, reference: Related, catalogue: Catalogue, smoothness: float
-) -> Relation:
-    """A relation to another reference or with another knob: arithmetic on zero points and nodes."""
-    nothing = np.empty(0)
-    zeros = [
-        scale.ZeroPoint(
-            z, e, relation.stars_used, relation.star_scatter, relation.star_floor, nothing, nothing, nothing
-        )
-        for z, e in zip(relation.zero, relation.zero_err, strict=True)
-    ]
-    moved = relate(facts, zeros, reference, catalogue, smoothness, relation.solution)
-    return replace(moved, pattern=relation.pattern, pattern_rms=relation.pattern_rms, pattern_map=relation.pattern_map)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,35 +60,45 @@ def fit_series(reader: Reader, series: SeriesRow, catalogue: Catalogue, rows: Se
     number = series.solution + 1
     points = {row.sub_id: [channel.zeros[k] for channel in channels] for k, row in enumerate(picked)}
 
-    def zeros_of(row: SubRow, sub_facts: SubFacts) -> list[scale.ZeroPoint]:
-        found = points.get(row.sub_id)
-        return found or zero_points(sub_facts, row.header.egain_e_per_adu, catalogue, channels, joint=True)
-
-    def facts_of(row: SubRow) -> SubFacts:
-        found = facts.get(row.sub_id) or reader.facts(row.sub_id)
-        assert found is not None
-        return found
+    def found_in(some: Sequence[SubRow]) -> tuple[list[SubFacts], list[list[scale.ZeroPoint]]]:
+        """Facts and zero points of some subs, also of those that the solution was not made from."""
+        sub_facts = [facts.get(row.sub_id) or _facts_of(reader, row) for row in some]
+        rest = [(one, row) for one, row in zip(sub_facts, some, strict=True) if row.sub_id not in points]
+        gains = [row.header.egain_e_per_adu for _, row in rest]
+        others = iter(zero_points([one for one, _ in rest], gains, catalogue, channels, joint=True))
+        return sub_facts, [points.get(row.sub_id) or next(others) for row in some]
 
     reference_row = _reference_row(series, measured, points)
-    reference_facts = facts_of(reference_row)
-    reference = Related(reference_row.sub_id, reference_facts, *values_of(zeros_of(reference_row, reference_facts)))
+    (reference_facts,), (reference_zeros,) = found_in([reference_row])
+    reference = Related(reference_row.sub_id, reference_facts, *values_of(reference_zeros))
     relations = []
-    for row in measured:
-        sub_facts = reference_facts if row is reference_row else facts_of(row)
-        relation = relate(sub_facts, zeros_of(row, sub_facts), reference, catalogue, series.smoothness, number)
-        relations.append((row.sub_id, relation))
+    for begin in range(0, len(measured), TOGETHER):
+        some = measured[begin : begin + TOGETHER]
+        for row, sub_facts, zeros in zip(some, *found_in(some), strict=True):
+            sub_facts = reference_facts if row is reference_row else sub_facts
+            relation = relate(sub_facts, zeros, reference, catalogue, series.smoothness, number)
+            relations.append((row.sub_id, relation))
     return SeriesFit(replace(series, reference_id=reference.sub_id, solution=number), channels, reference, relations)
 
 
+def _facts_of(reader: Reader, row: SubRow) -> SubFacts:
+    found = reader.facts(row.sub_id)
+    assert found is not None
+    return found
+
+
 def zero_points(
-    facts: SubFacts, egain_e_per_adu: float | None, catalogue: Catalogue, channels: Sequence[Joint], *, joint: bool
-) -> list[scale.ZeroPoint]:
-    """Zero point of a sub in each channel, its throughput pattern taken out."""
-    n = len(facts.flux)
-    return [
-        scale.zero_point(scale.padded(flat, channel.solution.total.size), channel.solution.grown(n), joint=joint)
-        for flat, channel in zip(flat_channels(facts, egain_e_per_adu, catalogue, channels), channels, strict=True)
+    subs: Sequence[SubFacts], egain_e_per_adu: Sequence[float | None], catalogue: Catalogue, channels: Sequence[Joint],
+    *, joint: bool,
+) -> list[list[scale.ZeroPoint]]:  # fmt: skip
+    """Zero points of subs, each in each channel, their throughput pattern taken out."""
+    n = max([len(facts.flux) for facts in subs] + [channel.solution.total.size for channel in channels])
+    flat = [flat_channels(facts, gain, catalogue, channels) for facts, gain in zip(subs, egain_e_per_adu, strict=True)]
+    found = [
+        scale.zero_points([scale.padded(sub[k], n) for sub in flat], channel.solution.grown(n), joint=joint)
+        for k, channel in enumerate(channels)
     ]
+    return [list(points) for points in zip(*found, strict=True)]
 
 
 def flat_channels(

@@ -17,7 +17,7 @@ import numpy as np
 from nsgd.errors import BadRequest, MeasureFailure, UnreadableFrame
 from nsgd.frames.preview import trim_previews
 from nsgd.measure import scale
-from nsgd.measure.relate import Related, measured_channels, relate
+from nsgd.measure.relate import Related, measured_channels, moved, relate
 from nsgd.records import (
     NAN,
     Catalogue,
@@ -216,7 +216,7 @@ class Walker:
     def _relate(self, memory: SeriesMemory, catalogue: Catalogue, facts: SubFacts, row: SubRow) -> Relation:
         egain = row.header.egain_e_per_adu
         channels = memory.channels or _first_channels(facts, egain)
-        zeros = fit.zero_points(facts, egain, catalogue, channels, joint=not memory.channels)
+        (zeros,) = fit.zero_points([facts], [egain], catalogue, channels, joint=not memory.channels)
         if not all(point.value > 0 and point.err > 0 for point in zeros):
             raise MeasureFailure("no_flux", "the matched stars hold no measurable light", stars=facts.stars_matched)
         reference = memory.reference or Related(row.sub_id, facts, *fit.values_of(zeros))
@@ -249,11 +249,11 @@ class Walker:
         egain = row.header.egain_e_per_adu
         if not memory.channels:
             memory.channels = _first_channels(facts, egain)
-            zeros = fit.zero_points(facts, egain, memory.catalogue, memory.channels, joint=True)
+            (zeros,) = fit.zero_points([facts], [egain], memory.catalogue, memory.channels, joint=True)
             memory.reference = Related(row.sub_id, facts, *fit.values_of(zeros))
             return
         flat = fit.flat_channels(facts, egain, memory.catalogue, memory.channels)
-        zeros = fit.zero_points(facts, egain, memory.catalogue, memory.channels, joint=False)
+        (zeros,) = fit.zero_points([facts], [egain], memory.catalogue, memory.channels, joint=False)
         memory.channels = [
             replace(channel, solution=scale.learn(channel.solution.grown(len(facts.flux)), sub, zero))
             for channel, sub, zero in zip(memory.channels, flat, zeros, strict=True)
@@ -262,21 +262,22 @@ class Walker:
     def _refit(self, memory: SeriesMemory) -> None:
         """Fit the solution to all subs so far, choose the reference where nobody has, relate everything to both."""
         assert memory.catalogue is not None
-        result = fit.fit_series(self.store, memory.row, memory.catalogue, self._rows_of(memory))
+        rows = self._rows_of(memory)
+        result = fit.fit_series(self.store, memory.row, memory.catalogue, list(rows.values()))
         memory.channels, memory.reference = result.channels, result.reference
         memory.row = result.row
-        self._keep(memory, result.relations)
+        self._keep(memory, rows, result.relations)
 
-    def _keep(self, memory: SeriesMemory, relations: Sequence[tuple[int, Relation]]) -> None:
+    def _keep(
+        self, memory: SeriesMemory, rows: Mapping[int, SubRow], relations: Sequence[tuple[int, Relation]]
+    ) -> None:
         self.store.commit_relations(memory.row, relations)
-        changed = {sub_id for sub_id, _ in relations}
-        for row in self._rows_of(memory):
-            if row.sub_id in changed:
-                memory.columns.replace(row)
+        for sub_id, relation in relations:
+            memory.columns.replace(replace(rows[sub_id], relation=relation))
 
-    def _rows_of(self, memory: SeriesMemory) -> list[SubRow]:
-        """The rows of a series from the store: a season of them is too much to keep in memory."""
-        return self.store.subs(series_id=memory.row.series_id)
+    def _rows_of(self, memory: SeriesMemory) -> dict[int, SubRow]:
+        """The rows of a series from the store, by number: a season of them is too much to keep in memory."""
+        return {row.sub_id: row for row in self.store.subs(series_id=memory.row.series_id)}
 
     def settle(self) -> None:
         """Fit every series once more to all its subs: the figures of exports, whatever order they came in."""
@@ -333,7 +334,7 @@ class Walker:
             The series has no measured sub of that number.
         """
         memory = self._series[series_id]
-        rows = {row.sub_id: row for row in self._rows_of(memory)}
+        rows = self._rows_of(memory)
         chosen = sub_id
         if chosen is None:
             chosen = fit.best_reference(list(rows.values()), self.verdicts(series_id))
@@ -341,14 +342,14 @@ class Walker:
         if row is None or row.relation is None:
             raise BadRequest(f"sub {chosen} is not measured in this series; choose one with status ok or rejected")
         memory.row = replace(memory.row, reference_id=chosen, reference_chosen=sub_id is not None)
-        self._relate_anew(memory)
+        self._relate_anew(memory, rows)
         return fit.reference_reason(row, self.verdicts(series_id))
 
     def set_smoothness(self, series_id: int, smoothness: float) -> None:
         """Fit the gradient surfaces of a series with another knob."""
         memory = self._series[series_id]
         memory.row = replace(memory.row, smoothness=smoothness)
-        self._relate_anew(memory)
+        self._relate_anew(memory, self._rows_of(memory))
 
     def set_limits(self, series_id: int, limits: Mapping[str, float]) -> None:
         """Other cut-offs for one series; an empty dict goes back to the settings'."""
@@ -356,8 +357,7 @@ class Walker:
         memory.row = replace(memory.row, limits=dict(limits))
         self.store.commit_relations(memory.row, ())
 
-    def _relate_anew(self, memory: SeriesMemory) -> None:
-        rows = {row.sub_id: row for row in self._rows_of(memory)}
+    def _relate_anew(self, memory: SeriesMemory, rows: Mapping[int, SubRow]) -> None:
         row = rows[memory.row.reference_id]
         facts = self.store.facts(row.sub_id)
         assert facts is not None
@@ -365,13 +365,13 @@ class Walker:
         assert memory.catalogue is not None
         memory.reference = Related(row.sub_id, facts, row.relation.zero, row.relation.zero_err)
         relations = []
-        for sub_id, sub_facts in self.store.iter_facts(memory.row.series_id):
+        for sub_id, sub_facts in self.store.iter_facts(list(rows)):
             old = rows[sub_id].relation
             if old is not None:
                 sub_facts = facts if sub_id == row.sub_id else sub_facts
-                moved = fit.moved_relation(old, sub_facts, memory.reference, memory.catalogue, memory.row.smoothness)
-                relations.append((sub_id, moved))
-        self._keep(memory, relations)
+                new = moved(old, sub_facts, memory.reference, memory.catalogue, memory.row.smoothness)
+                relations.append((sub_id, new))
+        self._keep(memory, rows, relations)
 
     # ---- series ----------------------------------------------------------------------------------
 
