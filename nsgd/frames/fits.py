@@ -365,7 +365,7 @@ def _from(file_number: int, layout: Layout, part: slice) -> Fill:
 def _read_stretch(fill: Fill, layout: Layout, out: Pixels) -> None:
     """Convert a stretch of pixels while it lies in the processor's cache."""
     raw: NDArray[Any] = np.empty(CHUNK_BYTES * 8 // abs(layout.bitpix), _RAW_TYPES[layout.bitpix])
-    window = memoryview(raw.view(np.uint8))  # type: ignore[arg-type]
+    window = raw.view(np.uint8).data
     for done in range(0, out.size, raw.size):
         pixels = out[done : done + raw.size]
         if not filled(fill, window[: pixels.size * raw.itemsize]):
@@ -413,7 +413,7 @@ def unwritten_pages(file: Source, first: int, end: int, enough: int | None = Non
     first = -(-first // PAGE_BYTES) * PAGE_BYTES
     pages = max(0, (end - first) // PAGE_BYTES)
     buffer = np.empty((256, PAGE_BYTES // 8), np.uint64)
-    window = memoryview(buffer.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    window = buffer.reshape(-1).view(np.uint8).data
     file.seek(first)
     empty = 0
     for begin in range(0, pages, len(buffer)):

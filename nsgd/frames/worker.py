@@ -135,7 +135,7 @@ def _receive(process: subprocess.Popen[bytes], answer: dict[str, Any], budget_by
     if not 1 <= len(shape) <= 3 or min(shape) < 0 or 4 * math.prod(shape) > budget_bytes:
         raise ValueError(shape)
     pixels = empty(shape)
-    window = memoryview(pixels.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    window = pixels.reshape(-1).view(np.uint8).data
     while window:
         count = process.stdout.readinto(window)  # type: ignore[union-attr]
         if not count:
@@ -214,7 +214,7 @@ def _answer(path: Path, budget_bytes: int) -> tuple[dict[str, Any], bytes | memo
         "shape": decoded.pixels.shape,
         "type_maximum": decoded.type_maximum,
     }
-    return answer, memoryview(np.ascontiguousarray(decoded.pixels).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    return answer, np.ascontiguousarray(decoded.pixels).reshape(-1).view(np.uint8).data
 
 
 def _limit(budget_bytes: int) -> None:

@@ -211,7 +211,7 @@ def is_hot(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_
     around, left, top = cutouts(pixels, x, y, 2)
     flat = around.reshape(len(around), -1)
     best = flat.argmax(axis=1)
-    stamp, _, _ = cutouts(pixels, left + best % 5 + 0.0, top + best // 5 + 0.0, 1)
+    stamp, _, _ = cutouts(pixels, (left + best % 5).astype(np.float64), (top + best // 5).astype(np.float64), 1)
     stamp = stamp - mesh.at(x, y).astype(np.float32)[:, None, None]
     ordered = np.sort(stamp.reshape(len(stamp), 9), axis=1)
     noise = bilinear(fill_gaps(mesh.sigma), x, y, mesh.cell * mesh.bin) * mesh.bin

@@ -338,8 +338,8 @@ def _expose(electrons: Floats32, read_noise_e: float, rng: np.random.Generator) 
     """Poisson and read noise. Above 50 e- a Gaussian with the Poisson's skewness (Cornish-Fisher)."""
     normal = rng.standard_normal(electrons.shape, dtype=np.float32)
     variance = electrons + np.float32(read_noise_e**2)
-    noisy: Floats32 = electrons + np.sqrt(variance) * normal
-    noisy += (normal * normal - 1.0) * (electrons / (6.0 * variance))
+    skewed = (normal * normal - 1.0) * (electrons / (6.0 * variance))
+    noisy = np.asarray(electrons + np.sqrt(variance) * normal + skewed, dtype=np.float32)
     few = electrons < 50.0
     if few.any():
         counted = rng.poisson(np.maximum(electrons[few], 0.0)).astype(np.float32)

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def test_damage_that_is_met_during_the_night_is_repaired_without_a_restart(light
 
     def repaired(reader: Reader) -> bool:
         if len(reader.subs()) == 2 and not broken:
-            with sqlite3.connect(place / DATABASE) as other:
+            with closing(sqlite3.connect(place / DATABASE)) as other, other:
                 other.execute("INSERT INTO requests VALUES (1, 'ack', '{}', 1.0, 'pending', '', NULL, 4711)")
             other.close()
             broken.append(True)

@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_a_dashboard_writes_requests_and_nothing_else(tmp_path: Path) -> None:
     store.close()
 
     def content() -> dict[str, list[tuple[object, ...]]]:
-        with sqlite3.connect(tmp_path / "store" / "nsgd.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "store" / "nsgd.db")) as connection, connection:
             names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
             found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
         connection.close()

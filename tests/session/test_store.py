@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -461,7 +462,7 @@ def test_a_reader_holds_no_transaction_between_calls(store: Store) -> None:
         reader.changes_since(0)
         reader.subs()
         # A checkpoint that empties the log succeeds only where nobody is in the middle of a read.
-        with sqlite3.connect(store.folder / DATABASE) as other:
+        with closing(sqlite3.connect(store.folder / DATABASE)) as other, other:
             assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
         other.close()
 
@@ -612,7 +613,7 @@ def test_no_store_is_said_clearly(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     Store.open(tmp_path, NOW).close()
-    with sqlite3.connect(tmp_path / DATABASE) as connection:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
         connection.execute("PRAGMA user_version = 999")
     connection.close()
     with pytest.raises(StoreUnusable, match="newer nsgd"):
@@ -623,7 +624,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 def test_a_store_of_the_first_schema_is_read_whole_and_goes_on(tmp_path: Path) -> None:
     kept = Path(__file__).with_name("schemas") / "1.sql"
-    with sqlite3.connect(tmp_path / DATABASE) as connection:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
         connection.executescript(kept.read_text())
     connection.close()
     with Store.open(tmp_path, NOW) as store:
@@ -668,7 +669,7 @@ def test_a_file_that_is_no_database_is_damage(tmp_path: Path) -> None:
 def test_a_changed_row_is_noticed_where_it_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
     with Store.open(tmp_path, NOW) as store:
         commit(store, 0, rng)
-        with sqlite3.connect(tmp_path / DATABASE) as connection:
+        with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
             connection.execute("UPDATE subs SET stream = '61s g100'")
         connection.close()
         with pytest.raises(StoreDamaged, match="checksum"):
