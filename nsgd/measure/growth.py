@@ -23,8 +23,10 @@ from nsgd.records import Floats
 
 SOFT_FWHM = np.array([0.30, 0.45, 0.70])
 """Sigmas of the Gaussian apertures in units of the FWHM: they see the core, and no pixel phase."""
-HARD_FWHM = np.array([1.0, 1.4, 2.0, 2.8, 4.0])
-"""Radii of the sharp apertures in units of the FWHM."""
+HARD_FWHM = np.array([1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0])
+"""Radii of the sharp apertures in units of the FWHM: the outer ones see haloes (haze, dew) round bright stars."""
+FORCED = 7
+"""Apertures, counted from the first, that single stars may be summed in; the wider ones show the curve."""
 SOFT = len(SOFT_FWHM)
 APERTURES = SOFT + len(HARD_FWHM)
 BETAS = np.geomspace(1.5, 15.0, 25)
@@ -33,26 +35,34 @@ FINE = 30
 beta to one per cent."""
 USUAL_BETA, USUAL_SPREAD = 3.3, 0.45
 """Centre and width (in ln beta) of what telescopes and air make."""
+ANY_SPREAD = 0.8
+"""The same of stars out of focus or trailed."""
 SAME_ODDS, CHANGE_ODDS, NEAR_SPREAD = 0.6, 0.03, 0.05
 """Prior probabilities that beta is the anchor's and that it is any, and how far (in ln beta) it else strays from
 the anchor's: air and anchor both vary a little, and a belief without a middle ground would flip from sub to sub."""
-DEVIATIONS = np.array([0.0002, 0.002, 0.012, 0.064, 0.5])
+DEVIATIONS = np.array([0.0002, 0.002, 0.002, 0.012, 0.064, 0.5])
 """Sizes of the deviation from the expected profile that are tried, relative to each share; with the last one, for
 rings of defocused stars and long trails, the sums alone make the curve."""
-DEVIATION_ODDS = np.array([0.75, 0.15, 0.06, 0.03, 0.01])
-EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5])
+HALOES = np.array([0.0002, 0.001, 0.05, 0.01, 0.02, 0.02])
+"""Parts of the light that may have moved into or out of a halo, for each of those sizes."""
+DEVIATION_ODDS = np.array([0.74, 0.13, 0.03, 0.06, 0.03, 0.01])
+HALO_WIDTH, HALO_BETA = 3.2, 2.2
+"""FWHM, in units of the star's, and beta of a halo as thin cloud, dew and dust make it."""
+EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5, 2e-5, 2e-5])
 """Relative scatter of the sums within sharp apertures by the star's place in its pixel, at a FWHM of 3.2 px."""
+LEAST_COMPANY = 0.004
+"""Part of a star's light that an unseen neighbour must shed into one ring to count as one."""
 MOST_MISFIT = 2.2
 """A star whose reduced chi-squared about the mean curve is higher loses weight: it is no single star."""
 SKY_BIAS = 0.03
-"""Error of the sky that all stars may share, in units of the pixel noise."""
+"""Error of the sky that all stars may share, in units of the pixel noise; the faint ones show how large it is."""
 _EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)) - np.eye(len(HARD_FWHM), k=-1)))[
     :, :-1
 ]
 """What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
 BEYOND_ERR = 0.5
 """Light beyond the last aperture is extrapolated: its change since the anchor is wrong by this part of it."""
-LEAK_REACH, LEAK_STEP = 8.0, 0.1
+LEAK_REACH, LEAK_STEP = 10.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
 LOOSE = np.array([1.0, 0.25])
 """Prior variances of the common factor and of ln FWHM: next to nothing is known of them beforehand."""
@@ -71,7 +81,7 @@ class Profile:
 
     beta: float
     deviation: Floats
-    """(8,) share of each soft aperture and of each ring over the Moffat's, minus one."""
+    """(11,) share of each soft aperture, of each ring and of all beyond them, less the Moffat's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,11 +89,11 @@ class Fit:
     """Posterior of the curve of growth."""
 
     share: Floats
-    """(8,) share of the flux to infinity in each aperture."""
+    """(10,) share of the flux to infinity in each aperture."""
     share_err: Floats
-    """(8,) relative error, common to all stars of the sub."""
+    """(10,) relative error, common to all stars of the sub."""
     stretch: Floats
-    """(8,) relative change of each share when the star grows by 1 (in ln FWHM)."""
+    """(10,) relative change of each share when the star grows by 1 (in ln FWHM)."""
     fwhm_px: float
     """Of the light on the sensor."""
     profile: Profile
@@ -127,7 +137,7 @@ def enclosed(radius_px: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
 
 
 def shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
-    """(..., 8) share in each soft aperture, in the innermost hard one, and in each ring."""
+    """(..., 10) share in each soft aperture, in the innermost hard one, and in each ring."""
     fwhm, power = np.asarray(fwhm_px, dtype=np.float64)[..., None], np.asarray(beta, dtype=np.float64)[..., None]
     sigma2 = soft_sigma(aperture_fwhm_px) ** 2
     blurred = sigma2 + PIXEL_VARIANCE
@@ -137,15 +147,15 @@ def shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
 
 
 def areas(aperture_fwhm_px: float) -> Floats:
-    """(8,) integral of each soft aperture and area of each ring, pixels."""
+    """(10,) integral of each soft aperture and area of each ring, pixels."""
     rings = np.diff(np.pi * hard_radius(aperture_fwhm_px) ** 2, prepend=0.0)
     return np.concatenate((2.0 * np.pi * soft_sigma(aperture_fwhm_px) ** 2, rings))
 
 
 def overlaps(aperture_fwhm_px: float, fwhm_px: float, beta: float) -> tuple[Floats, Floats]:
-    """(8, 8) integrals of the products of two apertures, over the sky and over a star's light."""
+    """(10, 10) integrals of the products of two apertures, over the sky and over a star's light."""
     sigma2 = soft_sigma(aperture_fwhm_px) ** 2
-    radius = np.linspace(0.0, 4.0 * aperture_fwhm_px, 401)
+    radius = np.linspace(0.0, HARD_FWHM[-1] * aperture_fwhm_px, 801)
     middle = 0.5 * (radius[1:] + radius[:-1])
     area = np.pi * np.diff(radius**2)
     alpha2 = float(_scale2(np.array(fwhm_px), np.array(beta)))
@@ -158,7 +168,7 @@ def overlaps(aperture_fwhm_px: float, fwhm_px: float, beta: float) -> tuple[Floa
 
 @cache
 def neighbour_shares(beta: float) -> Floats:
-    """(8, distances) share of a star's light in each soft aperture and ring about a place `LEAK_STEP` FWHM apart.
+    """(10, distances) share of a star's light in each soft aperture and ring about a place `LEAK_STEP` FWHM apart.
 
     Apertures and stars have the same FWHM; a Moffat on a grid is convolved with each aperture.
     """
@@ -176,7 +186,7 @@ def neighbour_shares(beta: float) -> Floats:
 
 
 def leaks(distance_fwhm: Floats, beta: float) -> Floats:
-    """(n, 8) share of a star's light that stars at these distances see in each soft aperture and ring."""
+    """(n, 10) share of a star's light that stars at these distances see in each soft aperture and ring."""
     table = neighbour_shares(round(2.0 * min(max(beta, 2.0), 6.0)) / 2.0)
     place = distance_fwhm / LEAK_STEP
     low = np.minimum(place.astype(np.intp), table.shape[1] - 2)
@@ -189,9 +199,9 @@ class Bright:
     """Sums of the bright stars that show the curve, and what their noise is made of."""
 
     sums: Floats
-    """(n, 8) sky and neighbours taken out, ADU."""
+    """(n, 10) sky and neighbours taken out, ADU."""
     neighbour_var: Floats
-    """(n, 8) ADU^2"""
+    """(n, 10) ADU^2"""
     pixel_var: float
     sky_var: float
     """Variance of the sky level under one star, ADU^2."""
@@ -205,13 +215,18 @@ class Mean:
 
     share: Floats
     covariance: Floats
-    """(8, 8)"""
+    """(10, 10)"""
     flux: Floats
     """(n,) ADU"""
     left: Floats
-    """(n, 8) what the mean does not explain, ADU."""
+    """(n, 10) what the mean does not explain, ADU."""
     inverse: Floats
-    """(n, 8, 8) inverse covariance of each star's sums."""
+    """(n, 10, 10) inverse covariance of each star's sums."""
+    variance: Floats
+    """(n, 10) of each sum alone, as noise and foreseen neighbours make it, ADU^2."""
+    sky: float
+    """What the sky under all stars was taken too low by, ADU."""
+    sky_err: float
 
 
 def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> Mean:
@@ -225,7 +240,7 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
     fixed = empty * bright.pixel_var + np.outer(area, area) * bright.sky_var
     fixed[np.diag_indices(APERTURES)] *= 1.0 + 1e-9
     least2 = (EDGE_SCATTER * (3.2 / fwhm_px) ** 2) ** 2
-    share, edge2, damp = start.copy(), least2, np.ones_like(bright.sums)
+    share, edge2, damp, sky = start.copy(), least2, np.ones_like(bright.sums), 0.0
     flux = np.maximum(bright.sums[:, SOFT - 1] / share[SOFT - 1], 1e-9)
     for step in range(ROUNDS):
         noise = fixed + (flux / bright.egain_e_per_adu)[:, None, None] * lit
@@ -234,8 +249,8 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
         edges = (_EDGES * edge2) @ _EDGES.T
         inverse = np.linalg.inv(known + flux[:, None, None] ** 2 * edges)
         filtered = inverse @ share
-        flux = np.maximum((filtered * bright.sums).sum(axis=1) / (filtered @ share), 1e-9)
-        left = bright.sums - flux[:, None] * share
+        flux = np.maximum((filtered * (bright.sums - sky * area)).sum(axis=1) / (filtered @ share), 1e-9)
+        left = bright.sums - sky * area - flux[:, None] * share
         damp = _damping(left, own + flux[:, None] ** 2 * np.diag(edges))
         if step == 0:
             # outliers are told from what is expected, before one of them can draw the mean to itself
@@ -243,16 +258,32 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
         if step < ROUNDS - 2:
             edge2 = np.maximum(_edge_scatter(left, flux, known), least2)
         inverse = inverse * _trust(left, inverse)[:, None, None]
+        sky, sky_var = _shared_sky(bright, inverse, share, area)
         information = (flux[:, None, None] ** 2 * inverse).sum(axis=0)
-        fresh = np.linalg.solve(information, np.einsum("n,nkl,nl->k", flux, inverse, bright.sums))
+        fresh = np.linalg.solve(information, np.einsum("n,nkl,nl->k", flux, inverse, bright.sums - sky * area))
         share = fresh * (share[SOFT - 1] / fresh[SOFT - 1])
     tilt = np.linalg.solve(information, np.einsum("n,nkl,l->k", flux, inverse, area))
-    covariance = np.linalg.inv(information) + SKY_BIAS**2 * bright.pixel_var * np.outer(tilt, tilt)
-    return Mean(share, covariance, flux, left, inverse)
+    covariance = np.linalg.inv(information) + sky_var * np.outer(tilt, tilt)
+    return Mean(share, covariance, flux, left, inverse, own + bright.neighbour_var, sky, float(np.sqrt(sky_var)))
+
+
+def with_company(mean: Mean) -> NDArray[np.bool_]:
+    """(n,) stars whose rings out to the fifth hold light that no list foresees: a neighbour lost in their wings."""
+    ring = slice(SOFT + 1, SOFT + 5)
+    part, err = mean.left[:, ring] / mean.flux[:, None], np.sqrt(mean.variance[:, ring]) / mean.flux[:, None]
+    return np.asarray(((part > LEAST_COMPANY) & (part > 4.0 * err)).any(axis=1))
+
+
+def _shared_sky(bright: Bright, inverse: Floats, share: Floats, area: Floats) -> tuple[float, float]:
+    """Error of the sky that all stars share, ADU, and its variance: light that goes with no star's flux."""
+    light = inverse @ share
+    sky = inverse @ area - light * ((light @ area) / (light @ share))[:, None]  # whatever the flux may be
+    information = float((sky @ area).sum()) + 1.0 / (SKY_BIAS**2 * bright.pixel_var)
+    return float((sky * bright.sums).sum()) / information, 1.0 / information
 
 
 def _damping(left: Floats, variance: Floats) -> Floats:
-    """(n, 8) factor on the noise of sums that lie far from the mean, smooth so that no sub flips a star in or out."""
+    """(n, 10) factor on the noise of sums that lie far from the mean, smooth so that no sub flips a star in or out."""
     pull = np.abs(left) / np.sqrt(variance)
     width = np.maximum(1.4826 * np.median(pull, axis=0), 1.0)
     return np.asarray(1.0 + (pull / (2.5 * width)) ** 4)
@@ -279,7 +310,7 @@ def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
 
 def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profile | None) -> Fit:
     """Posterior mean of the curve over beta and over the size of the deviations; the width is fitted."""
-    expected = np.zeros(APERTURES) if anchor is None else anchor.deviation
+    expected = np.zeros(APERTURES + 1) if anchor is None else anchor.deviation
     widths = (aperture_fwhm_px, fwhm_px)
     rough = _weights(_parts(mean, widths, (BETAS, expected)), _prior(BETAS, None))
     peak = np.log(BETAS[int(np.argmax(rough.sum(axis=0)))])
@@ -291,26 +322,34 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
         betas = np.append(betas, anchor.beta)
     parts = _parts(mean, widths, (betas, expected))
     weight = _weights(parts, prior).ravel()
-    share = np.concatenate([part.share for part in parts])
-    variance = np.concatenate([part.variance for part in parts])
-    stretch = np.concatenate([part.stretch for part in parts])
-    deviation = np.concatenate([part.deviation for part in parts])
-    width = np.concatenate([part.log_width for part in parts])
     likely = weight > 1e-9  # far off, where a fit may have run away, nothing is averaged
     weight = weight[likely] / weight[likely].sum()
-    share, variance, stretch, deviation, width = (p[likely] for p in (share, variance, stretch, deviation, width))
-    middle = weight @ share
-    spread = weight @ (variance + (share / middle - 1.0) ** 2)
+
+    def each(name: str) -> Floats:
+        return np.asarray(np.concatenate([getattr(part, name) for part in parts])[likely])
+
+    middle = weight @ each("share")
+    spread = weight @ (each("variance") + (each("share") / middle - 1.0) ** 2)
     beta = float(np.exp(weight @ np.tile(np.log(betas), len(parts))[likely]))
-    fwhm = float(np.exp(weight @ width))
-    beyond_err = 0.0 if anchor is None else BEYOND_ERR * _beyond_change(aperture_fwhm_px, fwhm, (beta, anchor.beta))
-    return Fit(middle, np.sqrt(spread), weight @ stretch, fwhm, Profile(beta, weight @ deviation), beyond_err)
+    fwhm = float(np.exp(weight @ each("log_width")))
+    plain = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
+    profile = Profile(beta, weight @ each("found") - plain)
+    change = (
+        0.0 if anchor is None else _beyond(aperture_fwhm_px, fwhm, profile) - _beyond(aperture_fwhm_px, fwhm, anchor)
+    )
+    return Fit(middle, np.sqrt(spread), weight @ each("stretch"), fwhm, profile, BEYOND_ERR * abs(change))
 
 
-def _beyond_change(aperture_fwhm_px: float, fwhm_px: float, betas: tuple[float, float]) -> float:
-    """How much more light of a Moffat lies beyond the last aperture than the anchor's beta would leave there."""
-    within = enclosed(hard_radius(aperture_fwhm_px)[-1], np.array(fwhm_px), np.array(betas))
-    return abs(float(within[1] - within[0]))
+def _beyond(aperture_fwhm_px: float, fwhm_px: float, profile: Profile) -> float:
+    """Share of the light beyond the last aperture."""
+    within = enclosed(hard_radius(aperture_fwhm_px)[-1], np.array(fwhm_px), np.array(profile.beta))
+    return 1.0 - float(within) + float(profile.deviation[-1])
+
+
+def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
+    """(..., 11) `shares` and the share beyond the last aperture."""
+    inside = shares(aperture_fwhm_px, fwhm_px, beta)
+    return np.concatenate((inside, 1.0 - inside[..., SOFT:].sum(axis=-1, keepdims=True)), axis=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,58 +360,60 @@ class _Part:
     share: Floats
     variance: Floats
     stretch: Floats
-    deviation: Floats
+    found: Floats
+    """(betas, 11) shares, those of rings and beyond adding up to one."""
     log_width: Floats
 
 
 def _conditional(
     seen: Floats,
     covariance: Floats,
-    deviation_var: Floats,
+    spread: Floats,
     widths: tuple[float, float],
     believed: tuple[Floats, Floats],
 ) -> _Part:
     aperture_fwhm, fwhm = widths
     betas, expected = believed
-    spread = np.diag(deviation_var)
-    inverse = np.linalg.inv(covariance + spread)
+    inverse = np.linalg.inv(covariance + spread[:APERTURES, :APERTURES])
     log_width = np.full(betas.size, np.log(fwhm))
     for _ in range(4):
-        plain, wider = shares(aperture_fwhm, np.exp(np.stack((log_width, log_width + 1e-3))), betas)
+        plain, wider = _whole_shares(aperture_fwhm, np.exp(np.stack((log_width, log_width + 1e-3))), betas)
         slope = (wider - plain) / 1e-3
-        model, slope = plain * (1.0 + expected), slope * (1.0 + expected)
-        jacobian = np.stack((model, slope), axis=-1)
+        model = plain + expected
+        whole = np.stack((model, slope), axis=-1)
+        jacobian = whole[:, :APERTURES]
         weighted = inverse @ jacobian
         normal = np.swapaxes(jacobian, 1, 2) @ weighted
         solution = np.linalg.solve(normal, (np.swapaxes(weighted, 1, 2) @ seen)[..., None])[..., 0]
         log_width = log_width + np.clip(solution[:, 1] / solution[:, 0], -0.2, 0.2)
     factor = solution[:, 0]
-    left = seen - factor[:, None] * model
+    left = seen - factor[:, None] * model[:, :APERTURES]
     chi2 = np.einsum("bk,kl,bl->b", left, inverse, left)
-    log_like = -0.5 * (chi2 + np.linalg.slogdet(covariance + spread)[1] + np.linalg.slogdet(normal)[1])
-    found = model + left @ (inverse @ spread) / factor[:, None]
-    outside = 1.0 - enclosed(hard_radius(aperture_fwhm)[-1], np.exp(log_width), betas)
-    total = (found[:, SOFT:].sum(axis=1) + outside)[:, None]
-    share = cumulated(found) / total
-    stretch = cumulated(slope) / total / share
-    variance = _share_variance(found, jacobian, (covariance, spread), total)
-    return _Part(log_like, share, variance, stretch, found / plain - 1.0, log_width)
+    log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1] + np.linalg.slogdet(normal)[1])
+    found = model + left @ (inverse @ spread[:APERTURES]) / factor[:, None]
+    found[:, SOFT:] = np.maximum(found[:, SOFT:], 0.0)
+    total = found[:, SOFT:].sum(axis=1, keepdims=True)
+    share = cumulated(found[:, :APERTURES]) / total
+    stretch = cumulated(slope[:, :APERTURES]) / total / share
+    variance = _share_variance(found, whole, (covariance, spread), total)
+    return _Part(log_like, share, variance, stretch, found / total, log_width)
 
 
 def _share_variance(found: Floats, jacobian: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
-    """(b, 8) relative variance of each enclosed share, one common factor of all sums being of no account.
+    """(b, 10) relative variance of each enclosed share, one common factor of all sums being of no account.
 
     Width and deviations may trade against each other; what counts is how well the sums themselves fix the
-    shares, so the covariance is that of their sum, posterior to the data.
+    shares, so the covariance is that of their sum, posterior to the data, which do not see what lies beyond.
     """
     covariance, spread = noise
     believed = spread + (jacobian * LOOSE) @ np.swapaxes(jacobian, 1, 2)
-    posterior = believed - believed @ np.linalg.inv(believed + covariance) @ believed
-    within = np.tri(APERTURES)
-    within[:SOFT] = np.eye(APERTURES)[:SOFT]
+    seen = believed[:, :APERTURES]
+    posterior = believed - np.swapaxes(seen, 1, 2) @ np.linalg.inv(seen[..., :APERTURES] + covariance) @ seen
+    within = np.tri(APERTURES, APERTURES + 1)
+    within[:SOFT] = np.eye(APERTURES, APERTURES + 1)[:SOFT]
     within[SOFT:, :SOFT] = 0.0
-    rings = (np.arange(APERTURES) >= SOFT) / total
-    change = within / cumulated(found)[..., None] - rings[:, None, :]
+    rings = (np.arange(APERTURES + 1) >= SOFT) / total
+    change = within / cumulated(found[:, :APERTURES])[..., None] - rings[:, None, :]
     return np.asarray(np.maximum(np.einsum("bkl,blm,bkm->bk", change, posterior, change), 0.0))
 
 
@@ -383,8 +424,11 @@ def cumulated(parts: Floats) -> Floats:
 
 def _parts(mean: Mean, widths: tuple[float, float], believed: tuple[Floats, Floats]) -> list[_Part]:
     """The fit for every size of the deviations."""
-    typical = shares(widths[0], np.array(widths[1]), np.array(3.0))
-    return [_conditional(mean.share, mean.covariance, (size * typical) ** 2, widths, believed) for size in DEVIATIONS]
+    typical = _whole_shares(widths[0], np.array(widths[1]), np.array(3.0))
+    halo = _whole_shares(widths[0], np.array(HALO_WIDTH * widths[1]), np.array(HALO_BETA)) - typical
+    spreads = [np.diag((size * typical) ** 2) + part**2 * np.outer(halo, halo)
+               for size, part in zip(DEVIATIONS, HALOES, strict=True)]  # fmt: skip
+    return [_conditional(mean.share, mean.covariance, spread, widths, believed) for spread in spreads]
 
 
 def _weights(parts: list[_Part], prior: Floats) -> Floats:
@@ -396,14 +440,20 @@ def _weights(parts: list[_Part], prior: Floats) -> Floats:
 
 
 def _prior(betas: Floats, anchor: Profile | None) -> Floats:
-    """Log of the prior probabilities of rising betas and, where there is an anchor, of its own beta after them."""
+    """(sizes, betas) log of the prior probabilities of rising betas and, after them, of the anchor's if there is one.
+
+    Where the profile is another altogether (out of focus, trailed) the anchor's beta says nothing.
+    """
     place = np.log(betas)
     usual = _bell(place, np.log(USUAL_BETA), USUAL_SPREAD)
+    any_beta = _bell(place, np.log(USUAL_BETA), ANY_SPREAD)
     if anchor is None:
-        return np.asarray(np.log(usual + 1e-300))
-    near = _bell(place, np.log(anchor.beta), NEAR_SPREAD)
-    other = CHANGE_ODDS * usual + (1.0 - SAME_ODDS - CHANGE_ODDS) * near
-    return np.log(np.append(other, SAME_ODDS) + 1e-300)
+        held, free = usual, any_beta
+    else:
+        near = _bell(place, np.log(anchor.beta), NEAR_SPREAD)
+        other = CHANGE_ODDS * usual + (1.0 - SAME_ODDS - CHANGE_ODDS) * near
+        held, free = np.append(other, SAME_ODDS), np.append(any_beta, 0.0)
+    return np.log(np.where((DEVIATIONS > 0.05)[:, None], free, held) + 1e-300)
 
 
 def _bell(place: Floats, middle: float, spread: float) -> Floats:
@@ -418,7 +468,7 @@ def joint_flux(bright: Bright, mean: Mean, share: Floats, slope: Floats) -> tupl
     Parameters
     ----------
     share, slope
-        (n, 8) share of each soft aperture and of each ring for each star, and its change with ln FWHM.
+        (n, 10) share of each soft aperture and of each ring for each star, and its change with ln FWHM.
 
     Returns
     -------
@@ -428,12 +478,12 @@ def joint_flux(bright: Bright, mean: Mean, share: Floats, slope: Floats) -> tupl
     """
     filtered = np.einsum("nkl,nl->nk", mean.inverse, share)
     variance = 1.0 / (filtered * share).sum(axis=1)
-    flux = (filtered * bright.sums).sum(axis=1) * variance
+    flux = (filtered * (bright.sums - mean.sky * areas(bright.aperture_fwhm_px))).sum(axis=1) * variance
     return flux, variance, np.abs((filtered * slope).sum(axis=1)) * variance
 
 
 def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:
-    """(n, 8) shares of stars that are wider by `swelling` in ln FWHM, over those of the fit."""
+    """(n, 10) shares of stars that are wider by `swelling` in ln FWHM, over those of the fit."""
     return np.asarray(
         cumulated(_ring_swelling(fit, aperture_fwhm_px, swelling))
         / cumulated(_ring_swelling(fit, aperture_fwhm_px, np.zeros(1)))
@@ -442,7 +492,7 @@ def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Float
 
 def _ring_swelling(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:
     beta = np.full(swelling.size, fit.profile.beta)
-    return shares(aperture_fwhm_px, fit.fwhm_px * np.exp(swelling), beta) * (1.0 + fit.profile.deviation)
+    return shares(aperture_fwhm_px, fit.fwhm_px * np.exp(swelling), beta) + fit.profile.deviation[:APERTURES]
 
 
 def evened(bright: Bright, fit: Fit, swelling: Floats) -> Bright:
@@ -454,7 +504,7 @@ def evened(bright: Bright, fit: Fit, swelling: Floats) -> Bright:
 
 
 def ring_shares(aperture_share: Floats) -> Floats:
-    """(n, 8) shares of apertures -> shares of soft apertures and rings."""
+    """(n, 10) shares of apertures -> shares of soft apertures and rings."""
     rings = np.diff(aperture_share[:, SOFT:], axis=1, prepend=0.0)
     return np.concatenate((aperture_share[:, :SOFT], rings), axis=1)
 
@@ -463,11 +513,11 @@ def best_apertures(flux_adu: Floats, fwhm_px: float, noise_adu: float, egain_e_p
     """(n,) number of the aperture with the least noise for stars of this flux, by a Moffat of beta 3.2."""
     sky2, light2 = noise_terms(fwhm_px)
     variance = np.maximum(flux_adu, 0.0)[:, None] / egain_e_per_adu * light2 + noise_adu**2 * sky2
-    return np.asarray(np.argmin(variance[:, 1 : APERTURES - 1], axis=1) + 1)
+    return np.asarray(np.argmin(variance[:, 1:FORCED], axis=1) + 1)
 
 
 def noise_terms(fwhm_px: float) -> tuple[Floats, Floats]:
-    """(8,) noise pixels of each aperture, and its photon variance over the flux, for total flux."""
+    """(10,) noise pixels of each aperture, and its photon variance over the flux, for total flux."""
     empty, lit = overlaps(fwhm_px, fwhm_px, 3.2)
     share = cumulated(shares(fwhm_px, np.array([fwhm_px]), np.array([3.2])))[0]
     sums = np.concatenate((np.zeros((APERTURES - SOFT, SOFT)), np.tri(APERTURES - SOFT)), axis=1)

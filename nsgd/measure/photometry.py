@@ -24,13 +24,20 @@ from nsgd.records import Floats, Pixels
 MARGIN_FWHM = 2.0
 """Stars nearer to an edge than this are not measured."""
 GROWTH_STARS = 150
+SAME_STAR_PX = 1.0
+"""Stars of a list that lie no farther apart are one."""
 FOREIGN_ERR = 0.1
 """Relative error of what neighbours are foreseen to shed on a star."""
+NEAR_RINGS, MOST_FOREIGN = 5, 0.02
+"""Of the rings, those from the sixth on, far out, are looked at where neighbours shed less than this part of a
+star's own light into them."""
 FIELD_ROUNDS = 3
 FIELD_PRIOR = 0.2
 """Expected size of the change of ln FWHM across the field."""
-FIELD_GAIN = 25.0
-"""Chi-squared that a change across the field must explain to be believed."""
+FIELD_GAIN = 15.0
+"""Chi-squared that a change across the field must explain to be believed by half: five come by chance."""
+STAR_WIDTH_ERR = 0.005
+"""What single stars' ln FWHM may be wrong by, neighbours and pixels being what they are."""
 
 Mask = NDArray[np.bool_]
 
@@ -69,7 +76,7 @@ class Growth:
         return np.asarray(self.fit.share[aperture] * self._swollen(u, v)[np.arange(aperture.size), aperture])
 
     def _swollen(self, u: Floats, v: Floats) -> Floats:
-        """(n, 8) shares at field positions over those at a mean position."""
+        """(n, 10) shares at field positions over those at a mean position."""
         if not self.field.any():
             return np.ones((u.size, growth.APERTURES))
         swelling = np.clip(_field_terms(u, v) @ self.field, -0.7, 0.7)
@@ -130,16 +137,15 @@ class GrowthStars:
     y: Floats
     sky_adu: Floats
     foreign: Floats
-    """(n, 8) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
+    """(n, 10) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
 
 
 def foreign_light(
     star: tuple[Floats, Floats, Floats], all_stars: tuple[Floats, Floats, Floats], outline: Outline, beta: float
 ) -> Floats:
-    """(n, 8) light of neighbours within each soft aperture and ring, wings included.
+    """(n, 10) light of neighbours within each soft aperture and ring, wings included.
 
-    Stars that swell see more of each other, which would pass for a clearer sky. Those closer than 0.7 FWHM are
-    one star.
+    Stars that swell see more of each other, which would pass for a clearer sky.
 
     Parameters
     ----------
@@ -156,7 +162,7 @@ def foreign_light(
     near = cKDTree(round_places(*star[:2])).sparse_distance_matrix(
         cKDTree(round_places(*all_stars[:2])), growth.LEAK_REACH, output_type="ndarray"
     )
-    near = near[near["v"] > 0.7]
+    near = near[near["v"] * outline.fwhm_px > SAME_STAR_PX]
     near = near[np.lexsort((near["j"], near["i"]))]
     out = np.zeros((star[0].size, growth.APERTURES))
     np.add.at(out, near["i"], growth.leaks(near["v"], beta) * np.maximum(all_stars[2][near["j"]], 0.0)[:, None])
@@ -164,7 +170,7 @@ def foreign_light(
 
 
 def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
-    """(n, 8) light of hot pixels and cosmic rays in each soft aperture and ring, ADU.
+    """(n, 10) light of hot pixels and cosmic rays in each soft aperture and ring, ADU.
 
     A speck is a pixel outside the star's core that stands five sigma above all of its neighbours and as
     much above them as they stand above the sky: raw subs have hundreds, and one beside the brightest star
@@ -229,23 +235,13 @@ def growth_curve(
         None where no star is usable.
     """
     fwhm = outline.fwhm_px
-    soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
-    hard = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in growth.hard_radius(fwhm)]
-    rings = [hard[0], *(outer - inner for inner, outer in pairwise(hard))]
-    sums = np.stack(soft + rings, axis=1) - growth.areas(fwhm) * stars.sky_adu[:, None]
-    sums -= speck_light(pixels, stars, outline, noise[0])
     width = float(np.sqrt(max(fwhm**2 - 8.0 * np.log(2.0) * growth.PIXEL_VARIANCE, 0.3 * fwhm**2)))
-    start = growth.shares(fwhm, np.array(width), np.array(3.2)) * (1.0 if anchor is None else 1.0 + anchor.deviation)
-    own = sums[:, 2] / (start[2] + stars.foreign[:, 2])
-    foreign = own[:, None] * stars.foreign
-    total = stars.foreign[:, growth.SOFT :].sum(axis=1)
-    lonely = total < max(0.3, float(np.sort(total)[min(20, total.size - 1)])) if total.size else total > 0
-    chosen = np.isfinite(sums).all(axis=1) & (own > 0) & lonely
+    start = growth.shares(fwhm, np.array(width), np.array(3.2))
+    if anchor is not None:
+        start = np.maximum(start + anchor.deviation[: growth.APERTURES], 0.1 * start)
+    bright, chosen = _bright_sums(pixels, stars, outline, noise, start)
     if not chosen.any():
         return None
-    bright = growth.Bright(
-        (sums - foreign)[chosen], (FOREIGN_ERR * foreign[chosen]) ** 2, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm
-    )
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
     mean = growth.mean_shares(bright, start, width, 3.2)
     curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), np.flatnonzero(chosen), bright, mean, np.zeros(5))
@@ -260,8 +256,42 @@ def growth_curve(
     return curve
 
 
+def _bright_sums(
+    pixels: Pixels, stars: GrowthStars, outline: Outline, noise: tuple[float, float, float], start: Floats
+) -> tuple[growth.Bright, Mask]:
+    """Sums of those of the stars that stand alone enough, and which these are.
+
+    Rings that reach off the frame or onto missing pixels, and wide rings with much foreign light, count for nothing;
+    the star's other sums stay.
+    """
+    fwhm = outline.fwhm_px
+    soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
+    hard = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in growth.hard_radius(fwhm)]
+    rings = [hard[0], *(outer - inner for inner, outer in pairwise(hard))]
+    sums = np.stack(soft + rings, axis=1) - growth.areas(fwhm) * stars.sky_adu[:, None]
+    sums -= speck_light(pixels, stars, outline, noise[0])
+    own = sums[:, 2] / (start[2] + stars.foreign[:, 2])
+    total = stars.foreign[:, growth.SOFT : growth.SOFT + NEAR_RINGS].sum(axis=1)
+    lonely = total < max(0.3, float(np.sort(total)[min(20, total.size - 1)])) if total.size else total > 0
+    blind = ~np.isfinite(sums) | _cut_off(pixels, stars, outline)
+    blind[:, growth.SOFT + NEAR_RINGS :] |= stars.foreign[:, growth.SOFT + NEAR_RINGS :] > MOST_FOREIGN
+    with np.errstate(invalid="ignore"):
+        chosen = ~blind[:, : growth.SOFT + 1].any(axis=1) & (own > 0) & lonely
+    sums = np.where(blind, own[:, None] * start, sums - own[:, None] * stars.foreign)
+    unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * stars.foreign) ** 2
+    return growth.Bright(sums[chosen], unknown[chosen], noise[0] ** 2, noise[1] ** 2, noise[2], fwhm), chosen
+
+
+def _cut_off(pixels: Pixels, stars: GrowthStars, outline: Outline) -> Mask:
+    """(n, 10) apertures that the frame's edge cuts; soft ones count as what their core is."""
+    height, width = pixels.shape
+    room = np.minimum(np.minimum(stars.x, width - 1 - stars.x), np.minimum(stars.y, height - 1 - stars.y)) + 0.5
+    reach = np.append(np.zeros(growth.SOFT), growth.hard_radius(outline.fwhm_px) * outline.axes[0])
+    return np.asarray(room[:, None] < reach)
+
+
 def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Floats, v: Floats) -> Floats:
-    """(5,) low-order change of ln FWHM over the field, from the residuals; zeros unless it beats noise clearly."""
+    """(5,) low-order change of ln FWHM over the field, from the residuals, shrunk unless it beats noise clearly."""
     aperture, fwhm, beta = widths
     slope = (
         growth.shares(aperture, np.array(fwhm * 1.001), np.array(beta))
@@ -276,7 +306,7 @@ def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Fl
     weighted = np.einsum("nkl,nl->nk", mean.inverse, free)
     weight = mean.flux**2 * (weighted * free).sum(axis=1)
     swelling = mean.flux * (weighted * mean.left).sum(axis=1) / weight
-    weight = np.minimum(weight, 5.0 * float(np.median(weight)))
+    weight = 1.0 / (1.0 / weight + STAR_WIDTH_ERR**2)
     middle = float(np.median(swelling))
     spread = 1.4826 * float(np.median(np.abs(swelling - middle)))
     kept = np.abs(swelling - middle) < 5.0 * max(spread, 1e-6)
@@ -286,7 +316,9 @@ def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Fl
     # errors are taken from what the terms leave over
     unit = swelling.size / float((weight * (swelling - design @ plain) ** 2).sum())
     terms = np.linalg.solve(unit * normal + np.eye(5) / FIELD_PRIOR**2, unit * projected)
-    return np.asarray(terms) if unit * float(terms @ projected) > FIELD_GAIN else np.zeros(5)
+    gain2 = (unit * float(terms @ projected)) ** 2
+    believed = gain2 / (gain2 + FIELD_GAIN**2)
+    return np.asarray(terms) * believed if believed > 0.01 else np.zeros(5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,7 +331,7 @@ class Forced:
     expected_adu: Floats
     """Total flux in the catalogue."""
     foreign: Floats
-    """(n, 8) light of neighbours in each soft aperture and ring, in units of the catalogue."""
+    """(n, 10) light of neighbours in each soft aperture and ring, in units of the catalogue."""
     bright: NDArray[np.intp]
     """Numbers of the stars that the curve of growth was sought from."""
 
@@ -353,7 +385,7 @@ def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Float
 
 
 def _aperture_areas(fwhm_px: float) -> tuple[Floats, Floats]:
-    """(8,) integrals of the apertures and of their squares, pixels."""
+    """(10,) integrals of the apertures and of their squares, pixels."""
     soft2, whole = growth.soft_sigma(fwhm_px) ** 2, np.pi * growth.hard_radius(fwhm_px) ** 2
     return np.concatenate((2.0 * np.pi * soft2, whole)), np.concatenate((np.pi * soft2, whole))
 

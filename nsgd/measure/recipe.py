@@ -236,6 +236,8 @@ class PlanePart:
     """Of one sensor pixel, also where the plane is the mean of two."""
     sky_adu: float
     profile: growth.Profile
+    blended: NDArray[np.intp]
+    """Numbers of the stars that the curve of growth shows to have company."""
 
 
 def _outline(seen: Survey) -> photometry.Outline:
@@ -276,7 +278,7 @@ def _measure_plane(
     return PlanePart(
         np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err, mesh,
         noise * np.sqrt(plane.sites),
-        float(np.nanmedian(mesh.level)), curve.fit.profile,
+        float(np.nanmedian(mesh.level)), curve.fit.profile, bright[curve.used[growth.with_company(curve.mean)]],
     )  # fmt: skip
 
 
@@ -373,6 +375,7 @@ def catalogue_from(
     rough = _rough(frame, seen, fwhm, blends)
     parts = _plane_parts(frame, replace(rough, mask_x=x, mask_y=y, mask_radius_px=radius), seen, _identity(number))
     flags = np.bitwise_or.reduce([part.flags for part in parts]) | blends
+    flags[np.concatenate([part.blended for part in parts])] |= StarFlag.BLENDED
     flux = np.nan_to_num(np.stack([part.flux for part in parts], axis=1)).astype(np.float32)
     chosen = stars.few_saturated((flags & StarFlag.SATURATED) != 0, settings.max_stars)[: settings.max_stars]
     profile = np.array([(part.profile.beta, *part.profile.deviation) for part in parts])
