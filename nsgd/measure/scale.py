@@ -238,7 +238,7 @@ def _zero_points(
         return out
     side, rows = side.take(seen), [int(row) for row in np.flatnonzero(seen)]
     start = _start(side) if near is None else _carried([near[k] for k in rows])
-    state, robust = _settle(side, start)
+    state, robust = _reconsidered(side, *_settle(side, start))
     for row, point in zip(rows, _finished([subs[k] for k in rows], against[1], side, state, robust), strict=True):
         out[row] = point
     return out
@@ -315,6 +315,44 @@ def _settle(side: _Side, state: _State) -> tuple[_State, Floats]:
         if rows.size == 0:
             break
     return _State(z, err2, floor2), robust
+
+
+def _reconsidered(side: _Side, state: _State, robust: Floats) -> tuple[_State, Floats]:
+    """The likelier of two rests, for subs that have a floor and whose brightest stars contradict their zero point.
+
+    Where two or three stars know far more than all others, a first guess that is the others' feigns a floor that lets
+    them have it their way; a start without a floor at the median by weight finds what the bright ones say.
+    """
+    expected2 = side.variance(state.z)
+    bright = _weighted_medians(side.ratio, np.where(side.used, 1.0 / expected2, 0.0))
+    doubtful = (state.floor2 > 0) & ((bright / state.z - 1.0) ** 2 > state.err2) & (bright > LEAST_Z)
+    if not doubtful.any():
+        return state, robust
+    rows = np.flatnonzero(doubtful)
+    again = side.take(doubtful)
+    sure = 1.0 / np.where(again.used, 1.0 / expected2[rows], 0.0).sum(axis=1)
+    other, other_robust = _settle(again, _State(bright[rows], sure, np.zeros(rows.size)))
+    better = _misfit(again, other) < _misfit(again, state.take(doubtful))
+    z, err2, floor2, robust = state.z.copy(), state.err2.copy(), state.floor2.copy(), robust.copy()
+    rows, other, other_robust = rows[better], other.take(better), other_robust[better]
+    z[rows], err2[rows], floor2[rows], robust[rows] = other.z, other.err2, other.floor2, other_robust
+    return _State(z, err2, floor2), robust
+
+
+def _weighted_medians(values: Floats, weight: Floats) -> Floats:
+    """(s,) value at which half of each row's weight lies below."""
+    order = np.argsort(values, axis=1, kind="stable")
+    total = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1)
+    middle = (total < 0.5 * total[:, -1:]).sum(axis=1)
+    return np.asarray(np.take_along_axis(values, order, axis=1)[np.arange(len(values)), middle])
+
+
+def _misfit(side: _Side, state: _State) -> Floats:
+    """(s,) minus the logarithm of the likelihood, Tukey's loss in the place of the square."""
+    total = side.variance(state.z) + state.floor2[:, None]
+    pull2 = (side.ratio / state.z[:, None] - 1.0) ** 2 / total
+    loss = TUKEY_C**2 / 6.0 * (1.0 - np.maximum(1.0 - pull2 / TUKEY_C**2, 0.0) ** 3) + 0.5 * np.log(total)
+    return np.asarray(np.where(side.used, loss, 0.0).sum(axis=1))
 
 
 def _round(side: _Side, state: _State) -> tuple[_State, Floats, Mask]:
