@@ -53,7 +53,7 @@ class Measure(Section):
     """How stars and sky are measured."""
 
     max_stars: int = Field(1000, ge=50, le=5000, description="Most stars that a series' catalogue holds.")
-    min_matched_stars: int = Field(6, ge=3, le=100, description="Fewest common stars for a sub to count as registered.")
+    min_matched_stars: int = Field(5, ge=3, le=100, description="Fewest common stars for a sub to count as registered.")
     detection_sigma: float = Field(
         5.0, ge=3.0, le=50.0, description="Height of a star above the sky to be found, in units of its noise."
     )

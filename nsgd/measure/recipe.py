@@ -66,9 +66,12 @@ class Survey:
 
 
 def position_err_px(flux: Floats, noise_adu: float, fwhm_px: float) -> Floats:
-    """Error of a centroid: half the FWHM over the signal to noise (King 1983, PASP 95, 163), and a floor."""
+    """Error of a windowed centroid: 0.8 FWHM over the signal to noise, and a floor.
+
+    A fitted profile would have half the FWHM over it (King 1983, PASP 95, 163).
+    """
     snr = np.maximum(flux, 1e-9) / (1.5 * fwhm_px * noise_adu)
-    return np.asarray(np.hypot(0.03, 0.5 * fwhm_px / np.maximum(snr, 1.0)))
+    return np.asarray(np.hypot(0.03, 0.8 * fwhm_px / np.maximum(snr, 1.0)))
 
 
 def full_px(plane: Plane, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -27,6 +27,8 @@ MOST_NEAR = 6
 PAIR_STARS = 80
 PAIR_TOLERANCE_PX = 1.5
 START_TOLERANCE_PX = 5.0
+OUTLIER = 3.0
+"""Matches that lie farther off than this times the median are left aside."""
 WIDE_ROUNDS = 12
 MOST_CHANCE_LOG10 = -4.0
 """Largest accepted log10 probability that any of the tried transforms matched this well by chance."""
@@ -35,6 +37,8 @@ PLAIN = 0.5
 BEYOND_CHANCE = 0.6
 """Where this part of the stars match, no crowding of them explains it."""
 BESIDE_TOLERANCES = 5.0
+FEW, LEAST_TURN = 10, 0.003
+"""Fewer matches than this can be judged by the turn too: one that was foreseen to this (radians) is no free choice."""
 CROWD = 5
 """Fewer matches than this beside a guess are no crowd, and too few to be an expectation."""
 
@@ -49,8 +53,19 @@ class Match:
     catalogue_index: Integers
     sub_index: Integers
     residual_px: float
-    """Root mean square distance of the brightest fifth of the matches."""
+    """Root mean square distance of the brightest fifth of the matches, each weighted by how well it is known."""
     false_match_log10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A first guess."""
+
+    transform: Transform
+    trials_log10: float
+    """log10 of the number of transforms that were implicitly tried for it."""
+    foreseen: bool
+    """Its turn and scale are those of a hint, not sought in the lists."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +90,7 @@ class Points:
 
 
 def register(
-    catalogue: Points, sub: Points, size_px: tuple[int, int], hints: Sequence[Transform] = (), min_matched: int = 6
+    catalogue: Points, sub: Points, size_px: tuple[int, int], hints: Sequence[Transform] = (), min_matched: int = 5
 ) -> Match:
     """Find the transform from catalogue to sub.
 
@@ -97,8 +112,8 @@ def register(
         raise MeasureFailure("no_stars", f"{len(sub)} stars found, {min_matched} needed", stars_detected=len(sub))
     catalogue = catalogue.first(max(2 * len(sub), 3 * BRIGHT))
     best: Match | None = None
-    for guess, trials_log10 in _guesses(catalogue, sub, size_px, hints):
-        match = _refine(catalogue, sub, guess, size_px, trials_log10)
+    for guess in _guesses(catalogue, sub, size_px, hints):
+        match = _refine(catalogue, sub, guess, size_px)
         if match is None or len(match.sub_index) < min_matched:
             best = _better(best, match)
             continue
@@ -126,21 +141,19 @@ def _better(first: Match | None, second: Match | None) -> Match | None:
     return second if second.false_match_log10 < first.false_match_log10 else first
 
 
-def _guesses(
-    catalogue: Points, sub: Points, size_px: tuple[int, int], hints: Sequence[Transform]
-) -> Iterator[tuple[Transform, float]]:
-    """First guesses with log10 of the number of transforms that were implicitly tried for each."""
+def _guesses(catalogue: Points, sub: Points, size_px: tuple[int, int], hints: Sequence[Transform]) -> Iterator[Guess]:
+    """First guesses: those of the hints first."""
     area_trials = float(np.log10(size_px[0] * size_px[1] / 25.0))
     straight = [replace(hint, quad=()) for hint in hints] or [Transform()]
     for hint in straight:
         for guess in (hint, half_turn(hint, size_px)):
             shifted = _vote_shift(catalogue.first(BRIGHT), sub.first(BRIGHT), guess, size_px)
             if shifted is not None:
-                yield shifted, area_trials + 0.5
+                yield Guess(shifted, area_trials + 0.5, True)
     for angle in _vote_rotation(catalogue.first(PAIR_STARS), sub.first(PAIR_STARS)):
         shifted = _vote_shift(catalogue.first(BRIGHT), sub.first(BRIGHT), rotation(angle, size_px), size_px)
         if shifted is not None:
-            yield shifted, area_trials + 3.0
+            yield Guess(shifted, area_trials + 3.0, False)
 
 
 def rotation(angle_rad: float, size_px: tuple[int, int]) -> Transform:
@@ -234,16 +247,14 @@ def _pairs(points: Points) -> tuple[Floats, Floats]:
     return length[keep][order], np.arctan2(dy, dx)[keep][order]
 
 
-def _refine(
-    catalogue: Points, sub: Points, guess: Transform, size_px: tuple[int, int], trials_log10: float
-) -> Match | None:
+def _refine(catalogue: Points, sub: Points, guess: Guess, size_px: tuple[int, int]) -> Match | None:
     """Tighten a guess by mutual nearest neighbours; None where fewer than three stars hold.
 
     The tolerance stays wide until no more pairs join: a guess that is a degree off fits one side of the
     frame before it reaches the other.
     """
     tree = cKDTree(np.column_stack((sub.x, sub.y)))
-    transform, tolerance, number = guess, START_TOLERANCE_PX, 0
+    transform, tolerance, number = guess.transform, START_TOLERANCE_PX, 0
     pairs = mutual_pairs(catalogue, sub, transform, tolerance, tree)
     for _ in range(WIDE_ROUNDS):
         if len(pairs[0]) < 3:
@@ -263,10 +274,19 @@ def _refine(
             break
     if len(pairs[0]) < 3:
         return None
-    distance = _distances(catalogue, sub, pairs, transform)
-    bright = distance[: max(len(distance) // 5, min(len(distance), 10))]
-    chance = _chance_log10(catalogue, sub, transform, size_px, (len(distance), max(tolerance, 1.0)))
-    return Match(transform, *pairs, float(np.sqrt(np.mean(bright**2))), chance + trials_log10)
+    turned = max(abs(getattr(transform, part) - getattr(guess.transform, part)) for part in "abcd")
+    found = (len(pairs[0]), max(tolerance, 1.0), guess.foreseen and turned < LEAST_TURN)
+    chance = _chance_log10(catalogue, sub, transform, size_px, found)
+    return Match(transform, *pairs, _residual_px(catalogue, sub, pairs, transform), chance + guess.trials_log10)
+
+
+def _residual_px(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], transform: Transform) -> float:
+    """How far the bright stars lie from where the transform puts them; those that the fit leaves aside do not count."""
+    few = slice(max(len(pairs[0]) // 5, min(len(pairs[0]), 10)))
+    distance = _distances(catalogue, sub, pairs, transform)[few]
+    root = 1.0 / np.hypot(catalogue.err_px[pairs[0]], sub.err_px[pairs[1]])[few]
+    kept = distance * root <= OUTLIER * float(np.median(distance * root)) + 1e-9
+    return float(np.sqrt(np.average(distance[kept] ** 2, weights=root[kept] ** 2)))
 
 
 def _best_transform(
@@ -356,7 +376,7 @@ def fit_transform(catalogue: Points, sub: Points, pairs: tuple[Integers, Integer
         transform = _fit(model, (x[keep], y[keep]), (sx[keep], sy[keep]), root[keep])
         mx, my = transform.apply(x, y)
         pull = np.hypot(mx - sx, my - sy) * root
-        new = pull <= 3.0 * float(np.median(pull[keep])) + 1e-9
+        new = pull <= OUTLIER * float(np.median(pull[keep])) + 1e-9
         if new.sum() < 6 or (new == keep).all():
             break
         keep = new
@@ -392,18 +412,22 @@ def _least_squares(design: Floats, target: Floats) -> Floats:
 
 
 def _chance_log10(
-    catalogue: Points, sub: Points, transform: Transform, size_px: tuple[int, int], found: tuple[int, float]
+    catalogue: Points, sub: Points, transform: Transform, size_px: tuple[int, int], found: tuple[int, float, bool]
 ) -> float:
-    """log10 of the probability that random lists give this many matches within this tolerance (Poisson)."""
-    matched, tolerance_px = found
+    """log10 of the probability that random lists give this many matches within this tolerance (Poisson).
+
+    `found` holds the matches, the tolerance (px), and whether the transform's turn was known before.
+    """
+    matched, tolerance_px, unturned = found
     x, y = transform.apply(catalogue.x, catalogue.y)
     inside = int(((x >= 0) & (x < size_px[0]) & (y >= 0) & (y < size_px[1])).sum())
     expected = inside * len(sub) * np.pi * tolerance_px**2 / (size_px[0] * size_px[1])
     if matched < BEYOND_CHANCE * min(inside, len(sub)):
         beside = _matches_beside(catalogue, sub, transform, tolerance_px)
         expected = beside if beside >= CROWD else expected
-    # three stars are spent on the transform itself
-    spare = max(matched - 3, 1)
+    # three stars are spent on the transform itself; where all of a few stars match unturned, one on the shift
+    few = matched < FEW and matched >= 0.8 * min(inside, len(sub)) and unturned
+    spare = max(matched - (1 if few else 3), 1)
     probability = float(gammainc(spare, max(expected, 1e-12)))
     if probability > 1e-290:
         return float(np.log10(probability))

@@ -18,6 +18,8 @@ from nsgd.threads import shared
 Integers = NDArray[np.intp]
 
 FWHM_PER_SIGMA = 2.3548200450309493
+LEAST_WINDOW_PX = 1.0
+"""Sigma of the narrowest window for centroids: a narrower one feels where in its pixel a star lies."""
 TRAIL_REACH_PX = 14.0
 """Stars, also trailed and defocused ones, are dark this far from their peak."""
 LEAST_SPREAD = 0.22
@@ -331,7 +333,7 @@ def _typical_sigma(plane: Pixels, mesh: Mesh, x: Floats, y: Floats) -> float:
             sigma = min(sigma * 1.6, 12.0)
             continue
         middle = float(np.median(measured[ok]))
-        new = float(np.clip(np.sqrt(1.0 / (1.0 / middle - 1.0 / sigma**2)), 0.6, 12.0))
+        new = float(np.clip(np.sqrt(1.0 / (1.0 / middle - 1.0 / sigma**2)), LEAST_WINDOW_PX, 12.0))
         if abs(new - sigma) < 0.03 * sigma:
             return new
         sigma = new if new < 2.0 * sigma else 2.0 * sigma

@@ -9,8 +9,18 @@ import numpy as np
 
 from nsgd.measure.recipe import catalogue_from, measure_sub
 from nsgd.measure.weight import relative_weight
+from nsgd.records import Floats, Plane
 from nsgd.simulate import Camera, Psf, SkyGlow, SubTruth, raw_camera
-from tests.benchmarks.planted import BENCH, SETTINGS, Row, base_sub, dithered, field_of, frame_of, measure_night
+from tests.benchmarks.planted import (
+    BENCH,
+    SETTINGS,
+    Row,
+    base_sub,
+    dithered,
+    field_of,
+    frame_of,
+    measure_night,
+)
 
 SIZE = {"width_px": 900, "height_px": 600}
 
@@ -42,7 +52,21 @@ def run_noise(task: tuple[str, int]) -> list[float]:
     rng = np.random.default_rng([BENCH, 21, seed])
     frame = frame_of(field_of(BENCH + seed, truth.camera, stars, nebula=4), truth, rng)
     facts = measure_sub(frame, catalogue_from(frame, SETTINGS), SETTINGS)
-    return [n / truth.noise_adu(c) for n, c in zip(facts.noise_adu, frame.channels, strict=True)]
+    return [n / true_noise(truth, p) for n, p in zip(facts.noise_adu, frame.planes, strict=True)]
+
+
+def true_noise(truth: SubTruth, plane: Plane) -> float:
+    """Noise of a typical pixel: that of the sky, and the photon noise of nebula and starlight at the middle pixel."""
+    y, x = np.mgrid[0 : truth.camera.height_px : 8, 0 : truth.camera.width_px : 8]
+    level = truth.background_adu(x.astype(float), y.astype(float), plane.name)
+    more = max(middle_mean(plane.pixels) - middle_mean(level), 0.0)
+    return float(np.sqrt(truth.noise_adu(plane.name) ** 2 + more / truth.camera.egain_e_per_adu))
+
+
+def middle_mean(values: Floats) -> float:
+    """Mean of the middle half of the values: a median that steps do not move."""
+    low, high = np.quantile(values, (0.25, 0.75))
+    return float(values[(values >= low) & (values <= high)].mean())
 
 
 def run_weight(task: tuple[str, int]) -> list[float]:
