@@ -178,7 +178,7 @@ class StarFlag:
 def _no_profile() -> Floats:
     import numpy as np
 
-    return np.empty((0, 9))
+    return np.empty((0, 12))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +210,8 @@ class Catalogue:
     stars_detected: int
     recipe: int
     profile: Floats = field(default_factory=_no_profile)
-    """(channels, 9) curve of growth of the first sub: beta of its stars, and how each aperture's share deviates."""
+    """(channels, 12) curve of growth of the first sub: beta of its stars, and how the share of each soft aperture,
+    each ring and all beyond deviates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

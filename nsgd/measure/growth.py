@@ -60,8 +60,9 @@ _EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)
     :, :-1
 ]
 """What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
-BEYOND_ERR = 0.5
-"""Light beyond the last aperture is extrapolated: its change since the anchor is wrong by this part of it."""
+CHANGE_ERR, WING_RINGS = 0.1, SOFT + 3
+"""Light in the wings, from the ring beyond two FWHM on, is where sky, neighbours and models err: its change since the
+anchor is wrong by this part of it, the same for all stars. While the profile stays, such errors cancel."""
 LEAK_REACH, LEAK_STEP = 10.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
 LOOSE = np.array([1.0, 0.25])
@@ -97,8 +98,20 @@ class Fit:
     fwhm_px: float
     """Of the light on the sensor."""
     profile: Profile
-    beyond_err: float
-    """Relative error, common to all stars, of the light beyond the last aperture, which nobody measures."""
+    wings_err: float
+    """Relative error, common to all stars, that a changed profile brings."""
+
+
+def light_in_sky(aperture_fwhm_px: float, mask_px: Floats, cell_px: float) -> Floats:
+    """(n, 10) what a star's light in each ring adds to the sky that is interpolated under it.
+
+    The sky is the mean of unmasked pixels in cells, interpolated straight between their centres: of places about
+    the star it takes what a Gaussian of half a cell would, and beyond the star's mask the wings are in it.
+    """
+    edge = np.append(0.0, hard_radius(aperture_fwhm_px))
+    outside = np.exp(-0.5 * np.maximum(edge, mask_px[:, None]) ** 2 / (0.5 * cell_px) ** 2)
+    share = (outside[:, :-1] - outside[:, 1:]) / np.exp(-0.5 * (mask_px / (0.5 * cell_px)) ** 2)[:, None]
+    return np.asarray(np.concatenate((np.zeros((mask_px.size, SOFT)), share / areas(aperture_fwhm_px)[SOFT:]), axis=1))
 
 
 def soft_sigma(fwhm_px: float) -> Floats:
@@ -202,6 +215,8 @@ class Bright:
     """(n, 10) sky and neighbours taken out, ADU."""
     neighbour_var: Floats
     """(n, 10) ADU^2"""
+    into_sky: Floats
+    """(n, 10) what light in each ring adds to the sky under its own star, ADU for each ADU of the ring's light."""
     pixel_var: float
     sky_var: float
     """Variance of the sky level under one star, ADU^2."""
@@ -249,8 +264,9 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
         edges = (_EDGES * edge2) @ _EDGES.T
         inverse = np.linalg.inv(known + flux[:, None, None] ** 2 * edges)
         filtered = inverse @ share
-        flux = np.maximum((filtered * (bright.sums - sky * area)).sum(axis=1) / (filtered @ share), 1e-9)
-        left = bright.sums - sky * area - flux[:, None] * share
+        sums = bright.sums - sky * area
+        flux = np.maximum((filtered * sums).sum(axis=1) / (filtered @ share), 1e-9)
+        left = sums - flux[:, None] * share
         damp = _damping(left, own + flux[:, None] ** 2 * np.diag(edges))
         if step == 0:
             # outliers are told from what is expected, before one of them can draw the mean to itself
@@ -258,13 +274,37 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
         if step < ROUNDS - 2:
             edge2 = np.maximum(_edge_scatter(left, flux, known), least2)
         inverse = inverse * _trust(left, inverse)[:, None, None]
-        sky, sky_var = _shared_sky(bright, inverse, share, area)
-        information = (flux[:, None, None] ** 2 * inverse).sum(axis=0)
-        fresh = np.linalg.solve(information, np.einsum("n,nkl,nl->k", flux, inverse, bright.sums - sky * area))
-        share = fresh * (share[SOFT - 1] / fresh[SOFT - 1])
-    tilt = np.linalg.solve(information, np.einsum("n,nkl,l->k", flux, inverse, area))
-    covariance = np.linalg.inv(information) + sky_var * np.outer(tilt, tilt)
-    return Mean(share, covariance, flux, left, inverse, own + bright.neighbour_var, sky, float(np.sqrt(sky_var)))
+        fresh, covariance = _shares_and_sky(bright, inverse, share, flux)
+        share, sky = fresh[:-1] * (share[SOFT - 1] / fresh[SOFT - 1]), float(fresh[-1])
+    sky_err = float(np.sqrt(covariance[-1, -1]))
+    return Mean(share, covariance[:-1, :-1], flux, left, inverse, own + bright.neighbour_var, sky, sky_err)
+
+
+def own_sky_restored(bright: Bright, flux: Floats, share: Floats) -> Bright:
+    """The sums without what the stars' own wings add to the sky under them, for shares of apertures and rings."""
+    lost = flux * (bright.into_sky @ share)
+    return replace(bright, sums=bright.sums + lost[:, None] * areas(bright.aperture_fwhm_px))
+
+
+def _shares_and_sky(bright: Bright, inverse: Floats, share: Floats, flux: Floats) -> tuple[Floats, Floats]:
+    """(11,) mean shares and the error of the sky that all stars share (ADU), and their (11, 11) covariance.
+
+    Stars of many brightnesses tell both apart, whatever the flux of each may be: faint ones hold the sky's error,
+    bright ones the shares. Of stars all alike only what is known of the sky beforehand does.
+    """
+    area = areas(bright.aperture_fwhm_px)
+    whole = np.concatenate(
+        (flux[:, None, None] * np.eye(APERTURES), np.broadcast_to(area[:, None], (flux.size, APERTURES, 1))), axis=2
+    )
+    light = inverse @ share
+    along = light[:, :, None] * light[:, None, :] / (light @ share)[:, None, None]
+    gauge = (flux[:, None, None] ** 2 * along).sum(axis=0)
+    held = np.swapaxes(whole, 1, 2) @ (inverse - along)
+    information, told = (held @ whole).sum(axis=0), np.einsum("nkl,nl->k", held, bright.sums)
+    information[:-1, :-1] += gauge
+    told[:-1] += gauge @ share
+    information[-1, -1] += 1.0 / (SKY_BIAS**2 * bright.pixel_var)
+    return np.linalg.solve(information, told), np.linalg.inv(information)
 
 
 def with_company(mean: Mean) -> NDArray[np.bool_]:
@@ -334,16 +374,13 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
     fwhm = float(np.exp(weight @ each("log_width")))
     plain = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
     profile = Profile(beta, weight @ each("found") - plain)
-    change = (
-        0.0 if anchor is None else _beyond(aperture_fwhm_px, fwhm, profile) - _beyond(aperture_fwhm_px, fwhm, anchor)
-    )
-    return Fit(middle, np.sqrt(spread), weight @ each("stretch"), fwhm, profile, BEYOND_ERR * abs(change))
-
-
-def _beyond(aperture_fwhm_px: float, fwhm_px: float, profile: Profile) -> float:
-    """Share of the light beyond the last aperture."""
-    within = enclosed(hard_radius(aperture_fwhm_px)[-1], np.array(fwhm_px), np.array(profile.beta))
-    return 1.0 - float(within) + float(profile.deviation[-1])
+    before = 1.0 - middle[WING_RINGS - 1]
+    if anchor is not None:
+        before = (_whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(anchor.beta)) + anchor.deviation)[
+            WING_RINGS:
+        ].sum()
+    wings_err = CHANGE_ERR * abs(1.0 - middle[WING_RINGS - 1] - before)
+    return Fit(middle, np.sqrt(spread), weight @ each("stretch"), fwhm, profile, float(wings_err))
 
 
 def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:

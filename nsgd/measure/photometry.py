@@ -138,6 +138,10 @@ class GrowthStars:
     sky_adu: Floats
     foreign: Floats
     """(n, 10) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
+    mask_px: Floats
+    """Radius within which the star's pixels are kept out of the sky."""
+    cell_px: float
+    """Side of a cell of the sky."""
 
 
 def foreign_light(
@@ -245,14 +249,15 @@ def growth_curve(
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
     mean = growth.mean_shares(bright, start, width, 3.2)
     curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), np.flatnonzero(chosen), bright, mean, np.zeros(5))
-    for _ in range(FIELD_ROUNDS):
+    for step in range(FIELD_ROUNDS):
         field = curve.field + _field_swelling(mean, (fwhm, curve.fit.fwhm_px, curve.fit.profile.beta), u, v)
-        if (field == curve.field).all():
+        if step > 0 and (field == curve.field).all():
             break
+        whole = growth.own_sky_restored(bright, curve.mean.flux, growth.ring_shares(curve.fit.share[None])[0])
         swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
-        even = growth.evened(bright, curve.fit, swollen)
+        even = growth.evened(whole, curve.fit, swollen) if field.any() else whole
         mean = growth.mean_shares(even, start, width, 3.2)
-        curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), curve.used, bright, mean, field)
+        curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), curve.used, whole, mean, field)
     return curve
 
 
@@ -279,7 +284,8 @@ def _bright_sums(
         chosen = ~blind[:, : growth.SOFT + 1].any(axis=1) & (own > 0) & lonely
     sums = np.where(blind, own[:, None] * start, sums - own[:, None] * stars.foreign)
     unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * stars.foreign) ** 2
-    return growth.Bright(sums[chosen], unknown[chosen], noise[0] ** 2, noise[1] ** 2, noise[2], fwhm), chosen
+    into_sky = growth.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
+    return growth.Bright(sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm), chosen
 
 
 def _cut_off(pixels: Pixels, stars: GrowthStars, outline: Outline) -> Mask:
@@ -318,7 +324,7 @@ def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Fl
     terms = np.linalg.solve(unit * normal + np.eye(5) / FIELD_PRIOR**2, unit * projected)
     gain2 = (unit * float(terms @ projected)) ** 2
     believed = gain2 / (gain2 + FIELD_GAIN**2)
-    return np.asarray(terms) * believed if believed > 0.01 else np.zeros(5)
+    return np.asarray(terms) * believed if believed > 0.2 else np.zeros(5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -376,7 +382,7 @@ def total_fluxes(
     flux[used], variance[used] = joint, np.maximum(joint_var - expected[used], 0.05 * joint_var)
     common = curve.fit.share_err[aperture]
     common[used] = joint_err
-    return Fluxes(flux, np.sqrt(variance), np.hypot(common, curve.fit.beyond_err))
+    return Fluxes(flux, np.sqrt(variance), np.hypot(common, curve.fit.wings_err))
 
 
 def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Floats]:

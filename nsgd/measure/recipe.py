@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 3
+RECIPE = 4
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -271,7 +271,7 @@ def _measure_plane(
     # bilinear interpolation between cells halves the variance of one cell
     sky_err = noise * np.sqrt(0.5 / per_cell)
     x, y, bright, curve = _centred_growth(
-        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0])
+        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0], discs)
     )
     foreign = photometry.foreign_light((x, y, flux0), (x, y, flux0), outline, curve.fit.profile.beta)
     forced = photometry.Forced(x, y, mesh.at(x, y), flux0, foreign, bright)
@@ -300,6 +300,14 @@ def _mask(view: sky.View, plane: Plane, discs: tuple[Floats, Floats, Floats]) ->
     return sky.paint_discs(shape, (x + 0.5) * to_view - 0.5, (y + 0.5) * to_view - 0.5, radius)
 
 
+def _own_disc(plane: Plane, places: tuple[Floats, Floats], discs: tuple[Floats, Floats, Floats]) -> Floats:
+    """(n,) radius of the mask's disc nearest to each place, plane pixels."""
+    from scipy.spatial import cKDTree
+
+    nearest = cKDTree(np.column_stack(plane_px(plane, discs[0], discs[1]))).query(np.column_stack(places))[1]
+    return np.asarray(discs[2][nearest] / plane.step_px)
+
+
 def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_adu: float) -> Flags:
     """Saturated cores, stars at the edge, and stars whose pixels hold no number."""
     flags = np.zeros(x.size, dtype=np.uint8)
@@ -318,7 +326,9 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
 
 def _centred_growth(
     plane: Plane, mesh: sky.Mesh, forced: tuple[Floats, Floats, Floats], flags: Flags,
-    known: tuple[photometry.Outline, tuple[float, float, float], growth.Profile | None],
+    known: tuple[
+        photometry.Outline, tuple[float, float, float], growth.Profile | None, tuple[Floats, Floats, Floats]
+    ],
 ) -> tuple[Floats, Floats, NDArray[np.intp], photometry.Growth]:  # fmt: skip
     """Positions corrected by the bright stars' own centroids, and the curve of growth of those stars.
 
@@ -326,7 +336,7 @@ def _centred_growth(
     shifted against each other by the air and the lens).
     """
     x, y, flux0 = forced
-    outline, noises, anchor = known
+    outline, noises, anchor, discs = known
     fwhm, noise = outline.fwhm_px, noises[0]
     good = np.flatnonzero((flags == StarFlag.OK) & (flux0 > 40.0 * noise * fwhm))
     if good.size < 8:
@@ -343,7 +353,10 @@ def _centred_growth(
     beta = growth.USUAL_BETA if anchor is None else anchor.beta
     foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), outline, beta)
     foreign /= np.maximum(flux0[used], 1e-9)[:, None]
-    growing = photometry.GrowthStars(x[used], y[used], mesh.at(x[used], y[used]), foreign)
+    growing = photometry.GrowthStars(
+        x[used], y[used], mesh.at(x[used], y[used]), foreign, _own_disc(plane, (x[used], y[used]), discs),
+        mesh.cell * mesh.bin,
+    )  # fmt: skip
     curve = photometry.growth_curve(plane.pixels, growing, outline, noises, anchor)
     if curve is None:
         raise MeasureFailure("no_stars", "no star shows the curve of growth", stars_detected=int(bright.size))

@@ -325,14 +325,15 @@ def _reconsidered(side: _Side, state: _State, robust: Floats) -> tuple[_State, F
     """
     expected2 = side.variance(state.z)
     bright = _weighted_medians(side.ratio, np.where(side.used, 1.0 / expected2, 0.0))
-    doubtful = (state.floor2 > 0) & ((bright / state.z - 1.0) ** 2 > state.err2) & (bright > LEAST_Z)
+    doubtful = (state.floor2 > 0) & ((bright / state.z - 1.0) ** 2 > 0.1 * state.err2) & (bright > LEAST_Z)
     if not doubtful.any():
         return state, robust
     rows = np.flatnonzero(doubtful)
     again = side.take(doubtful)
     sure = 1.0 / np.where(again.used, 1.0 / expected2[rows], 0.0).sum(axis=1)
     other, other_robust = _settle(again, _State(bright[rows], sure, np.zeros(rows.size)))
-    better = _misfit(again, other) < _misfit(again, state.take(doubtful))
+    plainer = (other.floor2 == 0) * 0.5 * np.log(again.used.sum(axis=1))  # a floor is one figure more (Schwarz 1978)
+    better = _misfit(again, other) < _misfit(again, state.take(doubtful)) + plainer
     z, err2, floor2, robust = state.z.copy(), state.err2.copy(), state.floor2.copy(), robust.copy()
     rows, other, other_robust = rows[better], other.take(better), other_robust[better]
     z[rows], err2[rows], floor2[rows], robust[rows] = other.z, other.err2, other.floor2, other_robust
