@@ -93,8 +93,6 @@ class Fit:
     """(10,) share of the flux to infinity in each aperture."""
     share_err: Floats
     """(10,) relative error, common to all stars of the sub."""
-    stretch: Floats
-    """(10,) relative change of each share when the star grows by 1 (in ln FWHM)."""
     fwhm_px: float
     """Of the light on the sensor."""
     profile: Profile
@@ -380,7 +378,7 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
             WING_RINGS:
         ].sum()
     wings_err = CHANGE_ERR * abs(1.0 - middle[WING_RINGS - 1] - before)
-    return Fit(middle, np.sqrt(spread), weight @ each("stretch"), fwhm, profile, float(wings_err))
+    return Fit(middle, np.sqrt(spread), fwhm, profile, float(wings_err))
 
 
 def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
@@ -396,7 +394,6 @@ class _Part:
     log_like: Floats
     share: Floats
     variance: Floats
-    stretch: Floats
     found: Floats
     """(betas, 11) shares, those of rings and beyond adding up to one."""
     log_width: Floats
@@ -431,9 +428,8 @@ def _conditional(
     found[:, SOFT:] = np.maximum(found[:, SOFT:], 0.0)
     total = found[:, SOFT:].sum(axis=1, keepdims=True)
     share = cumulated(found[:, :APERTURES]) / total
-    stretch = cumulated(slope[:, :APERTURES]) / total / share
     variance = _share_variance(found, whole, (covariance, spread), total)
-    return _Part(log_like, share, variance, stretch, found / total, log_width)
+    return _Part(log_like, share, variance, found / total, log_width)
 
 
 def _share_variance(found: Floats, jacobian: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
@@ -499,24 +495,29 @@ def _bell(place: Floats, middle: float, spread: float) -> Floats:
     return np.asarray(np.diff(ndtr((edges - middle) / spread)))
 
 
-def joint_flux(bright: Bright, mean: Mean, share: Floats, slope: Floats) -> tuple[Floats, Floats, Floats]:
+def joint_flux(bright: Bright, mean: Mean, share: Floats, share_err: Floats) -> tuple[Floats, Floats, Floats]:
     """Total flux of the bright stars from all their apertures together.
 
     Parameters
     ----------
-    share, slope
-        (n, 10) share of each soft aperture and of each ring for each star, and its change with ln FWHM.
+    share
+        (n, 10) share of each soft aperture and of each ring for each star.
+    share_err
+        (10,) relative error of the share of each aperture; those of one sub go up and down together.
 
     Returns
     -------
-    flux, variance, sensitivity
-        (n,) generalised least squares: ADU; ADU^2, the star's own photons included; and the relative change
-        of the flux with ln FWHM.
+    flux, variance, common_err
+        (n,) generalised least squares: ADU; ADU^2, the star's own photons included; and the relative error
+        that the shares bring to each star.
     """
     filtered = np.einsum("nkl,nl->nk", mean.inverse, share)
     variance = 1.0 / (filtered * share).sum(axis=1)
-    flux = (filtered * (bright.sums - mean.sky * areas(bright.aperture_fwhm_px))).sum(axis=1) * variance
-    return flux, variance, np.abs((filtered * slope).sum(axis=1)) * variance
+    gain = filtered * variance[:, None]
+    flux = (gain * (bright.sums - mean.sky * areas(bright.aperture_fwhm_px))).sum(axis=1)
+    # what a sum over rings is as a sum over apertures, each ring being one less the next
+    part = np.concatenate((gain[:, :SOFT], gain[:, SOFT:] - np.pad(gain[:, SOFT + 1 :], ((0, 0), (0, 1)))), axis=1)
+    return flux, variance, np.abs((part * cumulated(share)) @ share_err)
 
 
 def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:

@@ -84,11 +84,8 @@ class Growth:
 
     def joint_flux(self, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:
         """Flux, variance and relative common error of the stars behind the curve, from all their apertures."""
-        share = self.fit.share * self._swollen(u, v)
-        slope = growth.ring_shares(share * self.fit.stretch)
-        flux, variance, sensitivity = growth.joint_flux(self.bright, self.mean, growth.ring_shares(share), slope)
-        width_err = float(self.fit.share_err[0] / max(abs(self.fit.stretch[0]), 1e-3))
-        return flux, variance, np.maximum(sensitivity * width_err, self.fit.share_err[-1])
+        share = growth.ring_shares(self.fit.share * self._swollen(u, v))
+        return growth.joint_flux(self.bright, self.mean, share, self.fit.share_err)
 
 
 def _field_terms(u: Floats, v: Floats) -> Floats:
