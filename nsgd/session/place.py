@@ -17,8 +17,14 @@ from nsgd.errors import StoreLocked, StoreProblem, StoreUnusable, StoreUnwritabl
 
 LOCK_NAME = "lock"
 _NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "ncpfs", "fuse.sshfs", "fuse.rclone", "fuse.smbnetfs"}
-)
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "coda", "ceph", "glusterfs", "lustre", "beegfs", "gpfs",
+     "ncpfs", "afpfs", "davfs", "vboxsf", "vmhgfs", "prl_fs", "drvfs"}
+)  # fmt: skip
+"""Shares of other machines, and of the host of a virtual machine (on WSL, drvfs is the Windows disk)."""
+_NETWORK_FUSE = frozenset(
+    {"sshfs", "rclone", "smbnetfs", "curlftpfs", "davfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "gcsfuse",
+     "vmhgfs-fuse", "grpcfuse", "gvfsd-fuse", "kio-fuse"}
+)  # fmt: skip
 _TRIES, _PAUSE_S = 4, 0.1
 
 
@@ -84,16 +90,25 @@ def prepare_folder(folder: Path) -> None:
     except OSError as error:
         raise _problem(error, f"The store folder {folder} cannot be made: {error.strerror}.") from error
     kind = filesystem_of(folder)
-    if kind in _NETWORK:
+    if is_network(kind):
         raise StoreUnusable(
             f"The store {folder} lies on a network file system ({kind}), where a database cannot be kept safely: "
-            "choose a folder on a local disk with --store or store.path (the captures may stay on the share).",
+            "choose a folder on a local disk with --store, store.path or (nsgd measure) --out; the captures may stay "
+            "on the share.",
             filesystem=kind,
         )
 
 
+def is_network(kind: str) -> bool:
+    """Whether a file system of this type keeps its files on another machine."""
+    return kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE
+
+
 def filesystem_of(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of the file system that holds a folder ("ext4", "nfs4"...), "" where the system does not tell."""
+    """The type of the file system that holds a folder ("ext4", "nfs4"...), "" where the system does not tell.
+
+    WebDAV is mounted as plain "fuse" with a web address for its device; it is told as "davfs".
+    """
     try:
         lines = mountinfo.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
@@ -107,7 +122,8 @@ def filesystem_of(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) 
         mount = Path(_unescape(fields[4]))
         # A later line of the same mount point covers the earlier one.
         if here.is_relative_to(mount) and len(mount.parts) >= longest:
-            found, longest = after.split(" ")[0], len(mount.parts)
+            kind, device = (*after.split(" "), "")[:2]
+            found, longest = "davfs" if kind == "fuse" and "://" in device else kind, len(mount.parts)
     return found
 
 

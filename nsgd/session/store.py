@@ -77,6 +77,14 @@ _TABLES = {
     "files": "path",
     "daemon": "id",
 }
+# An index that holds every row of its table, in pages of its own.
+_COUNTED_BY = {
+    "series": "sqlite_autoindex_series_1",
+    "subs": "subs_by_change",
+    "outbox": "outbox_by_state",
+    "states": "sqlite_autoindex_states_1",
+    "files": "sqlite_autoindex_files_1",
+}
 # Damage shows as such, or as tables, columns and values that are not those that nsgd wrote.
 _DAMAGED = frozenset(
     {
@@ -285,7 +293,9 @@ class Reader:
 
     def series(self) -> list[SeriesRow]:
         """All series, in the order they began."""
-        return [_series(row) for row in self._rows("series", "ORDER BY series_id")]
+        with self._snapshot():
+            self._expect_all("series")
+            return [_series(row) for row in self._rows("series", "ORDER BY series_id")]
 
     def catalogue(self, series_id: int) -> Catalogue | None:
         """The newest generation of a series' catalogue."""
@@ -302,7 +312,9 @@ class Reader:
         asked = [(name, value) for name, value in (("series_id", series_id), ("session", session)) if value is not None]
         # The plus keeps SQLite from its index, in which a flipped byte would hide subs without a word.
         where = "WHERE " + " AND ".join(f"+{name} = ?" for name, _ in asked) if asked else ""
-        return _in_order(_subs(self._rows("subs", where, *(value for _, value in asked))))
+        with self._snapshot():
+            self._expect_all("subs")
+            return _in_order(_subs(self._rows("subs", where, *(value for _, value in asked))))
 
     def newest_subs(self, most: int) -> list[SubRow]:
         """The last subs in mid-exposure order, at most `most`: what a screen shows before it has read everything."""
@@ -335,6 +347,8 @@ class Reader:
     def facts(self, sub_id: int) -> SubFacts | None:
         """The stored facts of one sub, None where it failed."""
         rows = self._rows("facts", "WHERE sub_id = ?", sub_id)
+        if not rows:
+            self._expect_no_facts(self._rows("subs", "WHERE sub_id = ?", sub_id))
         return from_bytes(SubFacts, rows[0][1]) if rows else None
 
     def iter_facts(self, sub_ids: Sequence[int]) -> Iterator[tuple[int, SubFacts]]:
@@ -344,7 +358,15 @@ class Reader:
             found: dict[int, bytes] = dict(
                 row[:2] for row in self._rows("facts", f"WHERE sub_id IN ({_marks(some)})", *some)
             )
+            missing = [sub_id for sub_id in some if sub_id not in found]
+            self._expect_no_facts(self._rows("subs", f"WHERE sub_id IN ({_marks(missing)})", *missing))
             yield from ((sub_id, from_bytes(SubFacts, found[sub_id])) for sub_id in some if sub_id in found)
+
+    def _expect_no_facts(self, subs: list[Row]) -> None:
+        """Facts that are missing of a sub that was measured have been hidden by a flipped byte."""
+        for row in subs:
+            if row[17] is not None:
+                raise StoreDamaged(f"The store {self.folder} is damaged: the facts of sub {row[0]} are missing.")
 
     def changes_since(self, change: int, most: int | None = None) -> Changes:
         """What changed after change number `change` (0: everything), as of one moment.
@@ -355,20 +377,29 @@ class Reader:
             Stop at the change that holds the `most`-th sub: `last` is then its number, and more may wait.
         """
         with self._snapshot():
-            counter = self._rows("counter")
-            last = counter[0][1] if counter else 0
+            last = self._last_change()
             if most is not None:
                 sql = f"SELECT change FROM {self._table('subs')} WHERE change > ? ORDER BY change LIMIT 1 OFFSET ?"
                 last = next((row[0] for row in self._query(sql, change, most - 1)), last)
+            if change == 0:
+                self._expect_all("subs")
+            # Whoever has read everything without the index may go on with it: what comes from now on is not damaged.
+            column = "change" if change else "+change"
             span = (change, last)
             return Changes(
                 last=last,
-                subs=_in_order(_subs(self._rows("subs", "WHERE change > ? AND change <= ?", *span))),
+                subs=_in_order(_subs(self._rows("subs", f"WHERE {column} > ? AND {column} <= ?", *span))),
                 series=[_series(row) for row in self._rows("series", "WHERE change > ? ORDER BY series_id", change)],
                 alerts=self._alerts("WHERE change > ? AND change <= ? ORDER BY alert_id", *span),
                 daemon=self.daemon(),
                 alarm=self.state(ALARM_STATE),
             )
+
+    def _last_change(self) -> int:
+        counter = self._rows("counter")
+        if not counter and self._query("SELECT 1 FROM main.subs LIMIT 1"):
+            raise StoreDamaged(f"The store {self.folder} is damaged: its counter is missing.")
+        return int(counter[0][1]) if counter else 0
 
     def alerts(self, session: str | None = None) -> list[AlertRow]:
         """The alert log, oldest first."""
@@ -384,7 +415,9 @@ class Reader:
     def ignored(self) -> dict[str, int]:
         """How many files were left out, by kind."""
         sql = f"SELECT outcome, count(*) FROM {self._table('files')} WHERE outcome LIKE 'ignored:%' GROUP BY outcome"
-        return {outcome.partition(":")[2]: count for outcome, count in self._query(sql)}
+        with self._snapshot():
+            self._expect_all("files")
+            return {outcome.partition(":")[2]: count for outcome, count in self._query(sql)}
 
     def unreadable(self) -> list[Unreadable]:
         """Files that could not be read, in natural name order."""
@@ -408,7 +441,9 @@ class Reader:
 
     def state(self, name: str) -> str | None:
         """A named text (the alarm's state...), None where it was never kept."""
-        rows = self._rows("states", "WHERE name = ?", name)
+        with self._snapshot():
+            self._expect_all("states")
+            rows = self._rows("states", "WHERE name = ?", name)
         return rows[0][1] if rows else None
 
     def preview_path(self, sub_id: int) -> Path:
@@ -421,10 +456,15 @@ class Reader:
 
     def _alerts(self, where: str, *args: object) -> list[AlertRow]:
         found = []
-        for alert_id, session, record, change in self._rows("alerts", where, *args):
-            outbox = self._rows("outbox", "WHERE alert_id = ? ORDER BY outbox_id", alert_id)
-            deliveries = tuple(Delivery(row[2], row[3], row[4], row[7], row[6]) for row in outbox)
-            found.append(AlertRow(alert_id, session, unpack(Alert, record), deliveries, change))
+        with self._snapshot():
+            self._expect_all("outbox")
+            lost = self._query("SELECT 1 FROM main.outbox WHERE alert_id NOT IN (SELECT alert_id FROM main.alerts)")
+            if lost:
+                raise StoreDamaged(f"The store {self.folder} is damaged: an alert is missing.")
+            for alert_id, session, record, change in self._rows("alerts", where, *args):
+                outbox = self._rows("outbox", "WHERE alert_id = ? ORDER BY outbox_id", alert_id)
+                deliveries = tuple(Delivery(row[2], row[3], row[4], row[7], row[6]) for row in outbox)
+                found.append(AlertRow(alert_id, session, unpack(Alert, record), deliveries, change))
         return found
 
     def _table(self, name: str) -> str:
@@ -437,6 +477,16 @@ class Reader:
             if _checksum(row[:-1]) != row[-1]:
                 raise StoreDamaged(f"The store {self.folder} is damaged: a row of {table} does not fit its checksum.")
         return [row[:-1] for row in rows]
+
+    def _expect_all(self, table: str) -> None:
+        """A flipped byte can hide rows of a table; its index, which lies elsewhere, still counts them."""
+        index = _COUNTED_BY[table]
+        by_table, by_index = self._query(
+            f"SELECT (SELECT count(*) FROM main.{table} NOT INDEXED), "
+            f"(SELECT count(*) FROM main.{table} INDEXED BY {index})"
+        )[0]
+        if by_table != by_index:
+            raise StoreDamaged(f"The store {self.folder} is damaged: {by_table} rows of {table}, not {by_index}.")
 
     def _query(self, sql: str, *args: object) -> list[Row]:
         with self._lock, _mapped_errors(self.folder):

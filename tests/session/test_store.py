@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsgd.errors import BadRequest, StoreDamaged, StoreLocked, StoreUnusable, StoreUnwritable
+from nsgd.errors import BadRequest, StoreDamaged, StoreLocked, StoreProblem, StoreUnusable, StoreUnwritable
 from nsgd.records import (
     NAN,
     Alert,
@@ -33,7 +33,7 @@ from nsgd.records import (
 )
 from nsgd.session import store as store_module
 from nsgd.session.blobs import from_bytes, pack, to_bytes, unpack
-from nsgd.session.place import FolderLock, filesystem_of
+from nsgd.session.place import FolderLock, filesystem_of, is_network
 from nsgd.session.store import (
     DATABASE,
     DaemonStatus,
@@ -318,7 +318,10 @@ def test_subs_come_in_exposure_order_and_equal_times_in_name_order(store: Store)
 
 def test_facts_are_iterated_in_the_order_of_subs(store: Store, rng: np.random.Generator) -> None:
     for number, time_s in ((0, 30.0), (1, 10.0), (2, 20.0)):
-        commit(store, number, rng if number != 2 else None, order_utc_s=time_s)
+        if number == 2:
+            commit(store, number, relation=None, failure=Failure("no_stars", "No stars."), order_utc_s=time_s)
+        else:
+            commit(store, number, rng, order_utc_s=time_s)
     assert [sub_id for sub_id, _ in store.iter_facts([row.sub_id for row in store.subs(1)])] == [2, 1]
 
 
@@ -589,12 +592,22 @@ def test_network_file_systems_are_recognised(tmp_path: Path) -> None:
         "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
         "40 22 0:35 / /mnt/my\\040nas rw shared:2 - nfs4 nas:/export rw\n"
         "41 40 0:36 / /mnt/my\\040nas/local rw - tmpfs tmpfs rw\n"
+        "42 22 0:37 / /mnt/cloud rw - fuse https://cloud.example.org/dav rw\n"
+        "43 22 0:38 / /mnt/own rw - fuse own rw\n"
         "broken line\n"
     )
     assert filesystem_of(Path("/mnt/my nas/store"), table) == "nfs4"
     assert filesystem_of(Path("/mnt/my nas/local/store"), table) == "tmpfs"
     assert filesystem_of(Path("/mnt/my nas2"), table) == "ext4"
     assert filesystem_of(Path("/"), tmp_path / "missing") == ""
+    assert [filesystem_of(Path(f"/mnt/{name}"), table) for name in ("cloud", "own")] == ["davfs", "fuse"]
+
+
+def test_shares_are_told_from_disks() -> None:
+    shares = "nfs nfs4 cifs smb3 9p ceph glusterfs vboxsf drvfs davfs prl_fs fuse.sshfs fuse.rclone fuse.glusterfs"
+    disks = "ext4 xfs btrfs tmpfs overlay vfat exfat ntfs3 fuseblk fuse fuse.gocryptfs fuse.mergerfs virtiofs zfs"
+    assert [kind for kind in shares.split() if not is_network(kind)] == []
+    assert [kind for kind in disks.split() if is_network(kind)] == []
 
 
 def test_a_store_on_a_share_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -676,6 +689,40 @@ def test_a_changed_row_is_noticed_where_it_is_read(tmp_path: Path, rng: np.rando
             store.subs()
     with pytest.raises(StoreDamaged, match="checksum"):
         Store.open(tmp_path, NOW)
+
+
+def everything_read(store: Reader) -> str:
+    """All that a dashboard or an export takes from a store, in the order of its sections."""
+    subs = store.subs()
+    kept = [None if found is None else found.flux.tobytes() for found in (store.facts(row.sub_id) for row in subs)]
+    parts = (subs, store.series(), kept, store.alerts(), store.state("alarm"), store.ignored(), store.unreadable())
+    return repr((*parts, store.changes_since(0), None if store.catalogue(1) is None else "a catalogue"))
+
+
+def test_a_row_that_a_flipped_byte_hides_is_missed(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The number of rows in each page of each table and index, one less: SQLite reads on without a word."""
+    with Store.open(tmp_path, NOW) as store:
+        first = SubCommit(sub_row(0), facts(rng, 20, 9), catalogue(rng), SERIES)
+        store.commit_sub(first, [ALERT], ["s1"], {"alarm": "x"})
+        for number in range(1, 9):
+            commit(store, number, rng)
+        store.count_ignored("/captures/dark.fits", "dark")
+        store.note_unreadable("/captures/broken.fits", "no END")
+        wanted = everything_read(store)
+    good = (tmp_path / DATABASE).read_bytes()
+    silent = []
+    for page in range(0, len(good), 4096):
+        head = page + (100 if page == 0 else 0)
+        cells = int.from_bytes(good[head + 3 : head + 5], "big")
+        if good[head] not in (2, 5, 10, 13) or cells == 0:
+            continue
+        (tmp_path / DATABASE).write_bytes(good[: head + 3] + (cells - 1).to_bytes(2, "big") + good[head + 5 :])
+        try:
+            with Reader.open(tmp_path) as reader:
+                silent += [page] if everything_read(reader) != wanted else []
+        except StoreProblem:
+            continue
+    assert silent == []
 
 
 # a disk that refuses
