@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from nsgd.cli.entry import BAD_CONFIG
 from nsgd.config import CREDENTIAL_NAME, PUBLISH_CREDENTIAL, SERVICE_STORE
-
-UNITS = Path(__file__).parent.parent / "systemd"
-MOST = {"nsgd.service": 15, "nsgd-user.service": 25}
-"""Exposure that systemd-analyze may find, in tenths."""
+from tests.benchmarks.survive.units import MOST, UNITS, exposure, verified
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-
-
-def said(*words: str, runtime: Path) -> tuple[int, str]:
-    environ = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
-    done = subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, env=environ, timeout=60)
-    return done.returncode, done.stdout + done.stderr
 
 
 def unit(name: str) -> configparser.SectionProxy:
@@ -38,15 +27,13 @@ def unit(name: str) -> configparser.SectionProxy:
 @needs_systemd
 @pytest.mark.parametrize("name", MOST)
 def test_systemd_accepts_the_unit_without_a_word(name: str, tmp_path: Path) -> None:
-    user = ["--user"] if "user" in name else []
-    assert said("verify", *user, str(UNITS / name), runtime=tmp_path) == (0, "")
+    assert verified(name, tmp_path) == ""
 
 
 @needs_systemd
 @pytest.mark.parametrize("name", MOST)
 def test_the_unit_has_the_least_rights(name: str, tmp_path: Path) -> None:
-    code, text = said("security", "--offline=yes", f"--threshold={MOST[name]}", str(UNITS / name), runtime=tmp_path)
-    assert code == 0, re.sub(r"^✓.*\n", "", text, flags=re.MULTILINE)
+    assert exposure(name, tmp_path)[1], f"see systemd-analyze security --offline=yes systemd/{name}"
 
 
 @pytest.mark.parametrize("name", MOST)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nsgd.session.store import Reader
-from tests.benchmarks.survive import canary, flips, machine, powercut, strike
+from tests.benchmarks.survive import canary, flips, machine, powercut, strike, units
 from tests.benchmarks.survive.stage import Stage, undisturbed
 
 # Whole nights in processes of their own: on a busy machine they take their time.
@@ -60,6 +60,14 @@ def test_secrets_appear_nowhere(tmp_path: Path) -> None:
     places, hits = canary.run(tmp_path)
     assert hits == []
     assert len(places) > 10
+
+
+def test_a_hung_daemon_is_replaced_and_listens_nowhere(tmp_path: Path) -> None:
+    with units.managed(tmp_path, watchdog_s=3.0, restart_s=0.1) as manager:
+        hung = manager.daemon.pid
+        assert units.open_ports(hung) == []
+        units.replaced_after_s(manager)
+        assert manager.daemon.pid != hung
 
 
 def test_two_undisturbed_nights_are_byte_equal(tmp_path: Path) -> None:

@@ -119,6 +119,22 @@ def manners(count: int, folder: Path) -> int:
     return int(rise > 0.10)
 
 
+def units(folder: Path) -> int:
+    from tests.benchmarks.survive import units as bench
+
+    bad = 0
+    for name, most in bench.MOST.items():
+        said, (exposure, low) = bench.verified(name, folder), bench.exposure(name, folder)
+        print(f"units: {name} verify {said or 'clean'}, exposure {exposure:.1f} of at most {most / 10:.1f}")
+        bad += bool(said) + (not low)
+    times = [bench.seconds_of("nsgd.service", key) for key in ("WatchdogSec", "RestartSec")]
+    with bench.managed(folder, *times) as manager:
+        ports = bench.open_ports(manager.daemon.pid)
+        took_s = bench.replaced_after_s(manager)
+    print(f"units: {len(ports)} TCP ports open; a hung daemon is replaced after {took_s:.1f} s")
+    return int(bad > 0 or bool(ports) or took_s > 60.0)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="survive", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -139,6 +155,7 @@ def main() -> int:
     commands.add_parser("canary", help="secrets that must not appear anywhere")
     command = commands.add_parser("dashboards", help="dashboards that are shaken beside the daemon's commits")
     command.add_argument("--commits", type=int, default=500)
+    commands.add_parser("units", help="the systemd units, and a hung daemon beside a service manager")
     command = commands.add_parser("manners", help="a capture program's write times beside nsgd")
     command.add_argument("--writes", type=int, default=400)
     given = parser.parse_args()
@@ -152,6 +169,7 @@ def main() -> int:
             "statemachine": lambda: state_machine(given.examples, given.steps),
             "soak": lambda: soak(given.subs, home),
             "canary": lambda: canary(home),
+            "units": lambda: units(home),
             "manners": lambda: manners(given.writes, home),
             "dashboards": lambda: dashboards(given.commits, home),
         }
