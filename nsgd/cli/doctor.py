@@ -113,6 +113,7 @@ def look_at_folders(settings: Settings, now_utc_s: float) -> Iterator[Finding]:
 def look_at_folder(folder: Path, settings: Settings, now_utc_s: float) -> Iterator[Finding]:
     """One capture folder."""
     from nsgd.daemon.scan import file_system, is_share, list_images
+    from nsgd.daemon.settle import FileStat
 
     what = f"folder {folder}"
     if not folder.is_dir():
@@ -125,7 +126,7 @@ def look_at_folder(folder: Path, settings: Settings, now_utc_s: float) -> Iterat
         return
     kind = file_system(folder)
     how = f"{kind}: a share, looked at every {settings.watch.poll_s:g} s" if is_share(kind) else f"{kind}: events"
-    newest = max((seen.mtime_ns / 1e9 for seen in listing.files.values()), default=None)
+    newest = max((FileStat.unpacked(seen).mtime_ns / 1e9 for seen in listing.files.values()), default=None)
     age = "no image yet" if newest is None else f"{len(listing.files)} images, newest {_age(now_utc_s - newest)} ago"
     yield Finding("ok", what, f"readable, {how}; {age}")
     for sub_folder in listing.unreadable[:5]:

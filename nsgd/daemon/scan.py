@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nsgd.daemon.settle import FileStat
-from nsgd.frames.names import CAPTURE_SUFFIXES, is_ignored, looks_like_image, suffix_of
+from nsgd.daemon.settle import packed_status
+from nsgd.frames.names import CAPTURE_SUFFIXES, is_ignored, looks_like_image, suffix_of_name
 
 SHARES = frozenset(
     {"cifs", "smb3", "smbfs", "nfs", "nfs4", "9p", "virtiofs", "vboxsf", "prl_fs", "drvfs", "afpfs", "davfs", "ceph",
@@ -26,8 +26,8 @@ STEADY_INODES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs"
 class Listing:
     """Result of one scan."""
 
-    files: dict[str, FileStat] = field(default_factory=dict)
-    """Path and status; as text, since there may be a season of them."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Path and packed `FileStat`; small, since there may be a season of them."""
     unreadable: list[Path] = field(default_factory=list)
     """Folders that could not be listed; what lies in them is unknown, not gone."""
     folders: set[int] = field(default_factory=set)
@@ -52,15 +52,14 @@ def list_images(root: Path, *, max_depth: int = 8, ignore: Sequence[str] = ()) -
     while levels:
         folder, depth = levels.pop()
         try:
-            entries = list(os.scandir(folder))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    listing.empty = False
+                    _sort_entry(entry, depth < max_depth, ignore, listing, levels, depth)
         except OSError:
             if folder == root:
                 raise
             listing.unreadable.append(folder)
-            continue
-        listing.empty = listing.empty and not entries
-        for entry in entries:
-            _sort_entry(entry, depth < max_depth, ignore, listing, levels, depth)
     return listing
 
 
@@ -79,8 +78,8 @@ def _sort_entry(
             if may_enter:
                 listing.folders.add(entry.inode())
                 levels.append((Path(entry.path), depth + 1))
-        elif entry.is_file(follow_symlinks=False) and suffix_of(Path(entry.name)) in CAPTURE_SUFFIXES:
-            listing.files[entry.path] = FileStat.of(entry.stat(follow_symlinks=False))
+        elif entry.is_file(follow_symlinks=False) and suffix_of_name(entry.name) in CAPTURE_SUFFIXES:
+            listing.files[entry.path] = packed_status(entry.stat(follow_symlinks=False))
     except OSError:
         return  # vanished between listing and looking
 

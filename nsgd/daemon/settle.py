@@ -64,6 +64,11 @@ class FileStat:
         return cls(*_DONE.unpack(kept))
 
 
+def packed_status(status: os.stat_result) -> bytes:
+    """`FileStat.of(status).packed()` without the record in between."""
+    return _DONE.pack(status.st_size, status.st_mtime_ns, status.st_ino, max(status.st_mtime, status.st_ctime))
+
+
 @dataclass(slots=True)
 class _Candidate:
     stat: FileStat
@@ -122,6 +127,10 @@ class SettledFiles:
             self._waiting[name] = _Candidate(seen, now_s, told=done is not None)
         elif not waiting.stat.same_content(seen):
             self._waiting[name] = _Candidate(seen, now_s, told=waiting.told)
+
+    def unchanged(self, name: str, packed: bytes) -> bool:
+        """Whether a file was handed over in just this state: most of what a scan sees."""
+        return self._done.get(name) == packed
 
     def hold(self, path: Path | str, seen: FileStat) -> None:
         """Leave this file alone unless it changes."""

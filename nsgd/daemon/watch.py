@@ -279,8 +279,8 @@ class FolderWatch:
             f"another disk is mounted here: its {len(listing.files)} older files are left alone, new ones are taken"
         )
         log.warning("%s: %s", self.folder, self._other_disk)
-        for path, seen in listing.files.items():
-            self._files.hold(path, self._trusted(seen))
+        for path, packed in listing.files.items():
+            self._files.hold(path, self._trusted(FileStat.unpacked(packed)))
 
     def _list(self) -> Listing | None:
         try:
@@ -388,12 +388,19 @@ class FolderWatch:
     def _take_in(self, listing: Listing, now_s: float, now_utc_s: float) -> int:
         """Show every listed file to the rules; returns how many an event should have told before."""
         untold = 0
-        for path, seen in listing.files.items():
+        for path, packed in listing.files.items():
+            if self._files.unchanged(path, packed):
+                continue
+            seen = FileStat.unpacked(packed)
             if not self._files.knows(path):
                 untold += self._should_have_been_told(seen, now_utc_s)
             self._files.saw(path, self._trusted(seen), now_s)
         if self._scans == 0:
-            latest = max(listing.files, key=lambda path: listing.files[path].mtime_ns, default=self.folder / "none")
+            latest = max(
+                listing.files,
+                key=lambda path: FileStat.unpacked(listing.files[path]).mtime_ns,
+                default=self.folder / "none",
+            )
             self._hot = {self.folder: set(), Path(latest).parent: set()}
         self._scans += 1
         self._last_scan_utc_s = now_utc_s

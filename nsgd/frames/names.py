@@ -36,10 +36,18 @@ IGNORED = (
 
 def suffix_of(path: PurePath) -> str:
     """Lower-case suffix; two-part for compressed FITS (`.fits.fz`)."""
-    name = path.name.lower()
+    return suffix_of_name(path.name)
+
+
+def suffix_of_name(name: str) -> str:
+    """`suffix_of` for a bare file name: a scan asks it of thousands."""
+    name = name.lower()
     if name.endswith((".fz", ".gz")):
-        return next((packed for packed in COMPRESSED_SUFFIXES if name.endswith(packed)), path.suffix.lower())
-    return path.suffix.lower()
+        for packed in COMPRESSED_SUFFIXES:
+            if name.endswith(packed):
+                return packed
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix}" if dot and stem and suffix else ""
 
 
 def is_ignored(name: str, extra: Sequence[str] = ()) -> bool:
