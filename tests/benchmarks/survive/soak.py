@@ -13,8 +13,10 @@ import numpy as np
 
 from nsgd.daemon.run import run_daemon
 from nsgd.errors import NsgdError
+from nsgd.frames.read import read_frame
+from nsgd.measure import recipe
 from nsgd.session.store import DATABASE, Reader
-from nsgd.settings import Settings
+from nsgd.settings import Measure, Settings
 from nsgd.simulate import night, sub_cards, write_sub
 
 BASES = 16
@@ -31,6 +33,9 @@ class Sample:
     descriptors: int
     threads: int
     cpu_s: float
+    """Of the daemon alone, without the yardstick."""
+    yard_s: float
+    """What the yardstick took just then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Soak:
     threads: tuple[int, int]
     cpu_ms_per_sub: float
     cpu_drift: float
-    """Change of the time per sub from begin to end, relative."""
+    """Change of the time per sub from begin to end, relative, in units of the yardstick: neighbours slow down both."""
     store_kb_per_sub: float
     intact: bool
 
@@ -67,13 +72,30 @@ def camera(lights: Path, subs: int, taken: Path) -> None:
         temporary.rename(part / f"soak_{number:05d}.fits")
 
 
-def sample(subs: int) -> Sample:
+class Yardstick:
+    """A fixed piece of the same kind of work: finding the stars of one frame."""
+
+    def __init__(self, folder: Path) -> None:
+        plan = night("clear", subs=1, width_px=320, height_px=240)
+        self._frame = read_frame(write_sub(folder / "yardstick.fits", plan.pixels(0), sub_cards(plan.subs[0], "Yard")))
+        self.used_s = 0.0
+
+    def time_s(self) -> float:
+        """What it takes now, CPU seconds."""
+        begun_s = time.process_time()
+        for _ in range(2):
+            recipe.catalogue_from(self._frame, Measure())
+        taken_s = time.process_time() - begun_s
+        self.used_s += taken_s
+        return taken_s
+
+
+def sample(subs: int, yardstick: Yardstick) -> Sample:
     """The state of this process."""
     rollup = Path("/proc/self/smaps_rollup").read_text()
     rss_kb = next(float(line.split()[1]) for line in rollup.splitlines() if line.startswith("Rss:"))
-    return Sample(
-        subs, rss_kb, len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), time.process_time()
-    )
+    descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    return Sample(subs, rss_kb, descriptors, threads, time.process_time() - yardstick.used_s, yardstick.time_s())
 
 
 def run(folder: Path, subs: int) -> Soak:
@@ -90,12 +112,12 @@ def run(folder: Path, subs: int) -> Soak:
     watch = {"folders": [str(lights)], "quiet_local_s": 0.0, "rescan_s": 60.0}
     settings = Settings.model_validate({"watch": watch, "store": {"previews_mb": 1}})
     samples: list[Sample] = []
-    progress = Progress(store)
+    progress, yardstick = Progress(store), Yardstick(folder)
 
     def done() -> bool:
         count = progress.count()
         if count // EVERY > (samples[-1].subs if samples else 0) // EVERY:
-            samples.append(sample(count))
+            samples.append(sample(count, yardstick))
         taken.write_text(str(count))
         return count >= subs
 
@@ -126,7 +148,8 @@ def judge(samples: list[Sample], store: Path, subs: int) -> Soak:
     x = np.array([one.subs for one in settled], dtype=float)
     rss, covariance = np.polyfit(x, [one.rss_kb for one in settled], 1, cov=True)
     per_sub_s = np.diff([one.cpu_s for one in settled]) / np.diff(x)
-    slope, level = np.polyfit(x[1:], per_sub_s, 1)
+    yard_s = np.array([one.yard_s for one in settled])
+    slope, level = np.polyfit(x[1:], per_sub_s / (yard_s[1:] + yard_s[:-1]), 1)
     first, last = level + slope * x[1], level + slope * x[-1]
     with sqlite3.connect(store / DATABASE) as connection:
         intact = connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
