@@ -17,12 +17,12 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
-from nsgd.dashboard.board import BoardScreen
+from nsgd.dashboard.board import BoardApp, BoardScreen
 from nsgd.dashboard.glance import Glance
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.opening import OpeningScreen
 from nsgd.dashboard.state_line import StateLine
-from nsgd.dashboard.themes import Marker, dress, next_theme
+from nsgd.dashboard.themes import Marker
 from nsgd.errors import NsgdError, StoreProblem
 from nsgd.session.store import Changes
 
@@ -178,18 +178,13 @@ def everything(reader: Reader) -> Iterator[Changes]:
         last = changes.last
 
 
-class DashboardApp(App[int]):
+class DashboardApp(BoardApp):
     """The dashboard: one night in memory, screens that draw it."""
 
-    CSS_PATH = "dashboard.tcss"
-    TITLE = "nsgd"
-    HORIZONTAL_BREAKPOINTS = [(0, "-phone"), (62, "-normal"), (110, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-mid"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit", show=False),
         Binding("question_mark,f1", "help", "Help", show=False),
         Binding("colon", "command_palette", "Commands", show=False),
-        Binding("T", "next_theme", "Colours", show=False),
         Binding("m", "next_marker", "Graph dots", show=False),
     ]
 
@@ -203,13 +198,11 @@ class DashboardApp(App[int]):
         marker: Marker = Marker.BRAILLE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__()
+        super().__init__(marker, clock)
         self.glance = Glance()
         """What the first line is told from; the night as soon as that is read."""
         self.problem: NsgdError | None = None
         """Why it had to end."""
-        self.marker = marker
-        self.clock = clock
         self.frozen = False
         self.graphics = ""
         """How this terminal draws pixels (`graphics.Question`), "" where it cannot."""
@@ -220,7 +213,6 @@ class DashboardApp(App[int]):
         self.open_reader = open_reader
         self._terms = terms
         self._eye = StoreEye(self, open_reader, terms)
-        dress(self)
 
     @property
     def zone(self) -> ZoneInfo | None:
@@ -230,9 +222,6 @@ class DashboardApp(App[int]):
     def get_default_screen(self) -> OpeningScreen:
         return OpeningScreen()
 
-    def on_mount(self) -> None:
-        self.set_interval(1.0, self._tick)
-
     def watch_store(self) -> None:
         """Begin to look at the store; the first screen asks for it when it can take what comes."""
         self._eye.start()
@@ -240,7 +229,7 @@ class DashboardApp(App[int]):
     def on_unmount(self) -> None:
         self._eye.close()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         for screen in self.screen_stack:
             for line in screen.query(StateLine):
                 line.tick()
@@ -263,7 +252,7 @@ class DashboardApp(App[int]):
 
     def on_store_glimpsed(self, message: StoreGlimpsed) -> None:
         self.glance = message.glance
-        self._tick()
+        self.tick()
 
     def on_refused(self, message: Refused) -> None:
         self.problem = message.problem
@@ -320,9 +309,6 @@ class DashboardApp(App[int]):
         from nsgd.dashboard.panels import CHOOSER_KEYS, KEYS, SUB_KEYS, HelpScreen
 
         self.push_screen(HelpScreen({"sub": SUB_KEYS, "chooser": CHOOSER_KEYS}.get(str(self.screen.id), KEYS)))
-
-    def action_next_theme(self) -> None:
-        self.theme = next_theme(self.theme)
 
     def action_next_marker(self) -> None:
         markers = list(Marker)

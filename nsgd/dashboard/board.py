@@ -1,20 +1,64 @@
-"""What all full screens share: the app they belong to, and what it tells them."""
+"""What both dashboards and all their full screens share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.command import CommandList, CommandPalette
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widgets import Footer
 
 from nsgd.dashboard.state_line import StateLine
-from nsgd.dashboard.themes import Marker
+from nsgd.dashboard.themes import Marker, dress, next_theme
 
 if TYPE_CHECKING:
     from nsgd.dashboard.app import DashboardApp
+
+
+class Commands(CommandPalette):
+    """Textual's palette of commands; left at once, it would look for a list that is gone, and the app with it."""
+
+    def _watch__list_visible(self) -> None:
+        if self.query(CommandList):
+            super()._watch__list_visible()
+
+    async def _watch__show_busy(self) -> None:
+        if self.query(CommandList):
+            await super()._watch__show_busy()
+
+
+class BoardApp(App[int]):
+    """What both dashboards are: dressed alike, their ages brought up to date once a second."""
+
+    CSS_PATH = "dashboard.tcss"
+    TITLE = "nsgd"
+    HORIZONTAL_BREAKPOINTS = [(0, "-phone"), (62, "-normal"), (110, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (24, "-mid"), (36, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("T", "next_theme", "Colours", show=False)]
+
+    def __init__(self, marker: Marker, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.marker = marker
+        self.clock = clock
+        dress(self)
+
+    def on_mount(self) -> None:
+        self.set_interval(1.0, self.tick)
+
+    def tick(self) -> None:
+        """Bring the ages on the screen up to date."""
+
+    def action_next_theme(self) -> None:
+        self.theme = next_theme(self.theme)
+
+    def action_command_palette(self) -> None:
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(Commands(id="--command-palette"))
 
 
 class BoardScreen(Screen[None]):
@@ -31,6 +75,15 @@ class BoardScreen(Screen[None]):
     def drawable(self) -> bool:
         """False before the widgets exist and after they are gone; late callbacks may come at both times."""
         return self.ready and bool(self.query(StateLine))
+
+    def begin(self) -> None:
+        """The widgets exist: keys may come."""
+        self.ready = True
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that is pressed before the screen is there does nothing; it may come so on a slow line."""
+        return True if self.drawable else None
 
     def night_changed(self, touched: set[int]) -> None:
         """Subs of these series changed."""

@@ -90,7 +90,7 @@ class ChooserScreen(BoardScreen):
         yield Keys()
 
     def on_mount(self) -> None:
-        self.ready = True
+        self.begin()
         self.set_looks()
         table = self.query_one(SubTable)
         table.focus()

@@ -20,13 +20,13 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
-from nsgd.dashboard.board import Keys
+from nsgd.dashboard.board import BoardApp, Keys
 from nsgd.dashboard.canvas import Ink
 from nsgd.dashboard.figures import clock_label, local_time
 from nsgd.dashboard.graphs import Figure, Graph, Level, Mark
 from nsgd.dashboard.headline import Tone, age, looks
 from nsgd.dashboard.inert import fit, inert
-from nsgd.dashboard.themes import Marker, dress, next_theme, theme_for
+from nsgd.dashboard.themes import Marker, theme_for
 from nsgd.errors import FleetProblem
 from nsgd.fleet.read import FleetReader, Rig, RigNight
 
@@ -179,13 +179,8 @@ class FleetEye(threading.Thread):
 # ---- screens ------------------------------------------------------------------------------------
 
 
-class FleetApp(App[int]):
+class FleetApp(BoardApp):
     """The fleet: one screen of lines, one of a rig's night."""
-
-    CSS_PATH = "dashboard.tcss"
-    TITLE = "nsgd"
-    HORIZONTAL_BREAKPOINTS = [(0, "-phone"), (62, "-normal"), (110, "-wide")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("T", "next_theme", "Colours", show=False)]
 
     def __init__(
         self,
@@ -194,24 +189,18 @@ class FleetApp(App[int]):
         marker: Marker = Marker.BRAILLE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__()
+        super().__init__(marker, clock)
         self.zone = zone
-        self.marker = marker
-        self.clock = clock
         self.rigs: list[Rig] = []
         self.eye = FleetEye(self, open_reader)
-        dress(self)
 
     def get_default_screen(self) -> FleetScreen:
         return FleetScreen()
 
-    def on_mount(self) -> None:
-        self.set_interval(1.0, self._tick)
-
     def on_unmount(self) -> None:
         self.eye.close()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         """Ages grow, and silent rigs become so, without any news."""
         if isinstance(self.screen, FleetScreen) and self.rigs:
             self.screen.show()
@@ -231,9 +220,6 @@ class FleetApp(App[int]):
             for state in screen.query("#state").results(Static):
                 state.set_classes(Tone.ALERT.value)
                 state.update(Text(inert(message.sentence)))
-
-    def action_next_theme(self) -> None:
-        self.theme = next_theme(self.theme)
 
 
 class FleetScreen(Screen[None]):

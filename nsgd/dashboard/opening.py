@@ -23,7 +23,7 @@ class OpeningScreen(BoardScreen):
 
     def on_mount(self) -> None:
         self.store_missing(self.board.store_sentence)
-        self.ready = True
+        self.begin()
         self.board.watch_store()
 
     def store_missing(self, sentence: str) -> None:

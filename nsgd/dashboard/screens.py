@@ -101,7 +101,7 @@ class NightScreen(BoardScreen):
 
     def on_mount(self) -> None:
         self.query_one(SubTable).focus()
-        self.ready = True
+        self.begin()
         self.set_looks()
         self.night_changed(set(self.board.night.series))
         self.call_after_refresh(self.board.night_painted)

@@ -115,7 +115,7 @@ class SubScreen(BoardScreen):
         yield Keys()
 
     def on_mount(self) -> None:
-        self.ready = True
+        self.begin()
         self.set_looks()
         self._load()
 

@@ -166,6 +166,32 @@ async def test_every_key_is_in_the_command_palette(night: tuple[Store, Clock]) -
         await until(pilot, lambda: app.frozen)
 
 
+async def test_keys_that_come_faster_than_the_screens_do_no_harm(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(46, 24)) as pilot:
+        for keys in ("1tx", ["enter", *"135vub", "escape"], ["b", *"mu ", "escape"], ["t", "right", "escape"], ["q"]):
+            for key in keys:
+                app.simulate_key(key)
+            await pilot.pause(0.02)
+        await until(pilot, lambda: not app.is_running)
+    assert app.return_code == 0
+
+
+async def test_the_command_palette_may_be_left_before_it_has_found_anything(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 30)) as pilot:
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
+        for word in ("", "f", "fr", "x") * 5:
+            app.simulate_key("colon")
+            for key in (*word, "escape", "escape"):
+                app.simulate_key(key)
+            await pilot.pause(0.02)
+        await pilot.pause(0.5)
+        assert app.is_running
+
+
 @pytest.mark.parametrize(
     ("screen", "keys"), [(NightScreen, KEYS), (SubScreen, SUB_KEYS), (ChooserScreen, CHOOSER_KEYS)]
 )
