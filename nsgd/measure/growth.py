@@ -350,35 +350,38 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
     """Posterior mean of the curve over beta and over the size of the deviations; the width is fitted."""
     expected = np.zeros(APERTURES + 1) if anchor is None else anchor.deviation
     widths = (aperture_fwhm_px, fwhm_px)
-    rough = _weights(_parts(mean, widths, (BETAS, expected)), _prior(BETAS, None))
-    peak = np.log(BETAS[int(np.argmax(rough.sum(axis=0)))])
-    step = np.log(BETAS[1] / BETAS[0])
+    spreads = _spreads(widths)
+    rough = _weights(_trials(mean, spreads, widths, (BETAS, expected)).log_like, _prior(BETAS, None))
+    betas, prior = _finer(BETAS[int(np.argmax(rough.sum(axis=0)))], anchor)
+    trials = _trials(mean, spreads, widths, (betas, expected))
+    weight = _weights(trials.log_like, prior)
+    likely = np.nonzero(weight > 1e-9)  # far off, where a fit may have run away, nothing is averaged
+    weight = weight[likely] / weight[likely].sum()
+    found, whole = trials.found[likely], trials.whole[likely]
+    total = found[:, SOFT:].sum(axis=1, keepdims=True)
+    share = cumulated(found[:, :APERTURES]) / total
+    variance = _share_variance(found, whole, (mean.covariance, spreads[likely[0]]), total)
+    middle = weight @ share
+    spread = weight @ (variance + (share / middle - 1.0) ** 2)
+    beta = float(np.exp(weight @ np.log(betas)[likely[1]]))
+    fwhm = float(np.exp(weight @ trials.log_width[likely]))
+    plain = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
+    profile = Profile(beta, weight @ (found / total) - plain)
+    before = 1.0 - middle[WING_RINGS - 1]
+    if anchor is not None:
+        anchors = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(anchor.beta)) + anchor.deviation
+        before = anchors[WING_RINGS:].sum()
+    wings_err = CHANGE_ERR * abs(1.0 - middle[WING_RINGS - 1] - before)
+    return Fit(middle, np.sqrt(spread), fwhm, profile, float(wings_err))
+
+
+def _finer(likeliest: float, anchor: Profile | None) -> tuple[Floats, Floats]:
+    """Betas that lie close about the likeliest one (the anchor's own at the end), and their prior."""
+    peak, step = np.log(likeliest), np.log(BETAS[1] / BETAS[0])
     fine = np.exp(peak + 1.5 * step * np.linspace(-1.0, 1.0, FINE))
     betas = np.sort(np.concatenate((BETAS[np.abs(np.log(BETAS) - peak) > 1.6 * step], fine)))
     prior = _prior(betas, anchor)
-    if anchor is not None:
-        betas = np.append(betas, anchor.beta)
-    parts = _parts(mean, widths, (betas, expected))
-    weight = _weights(parts, prior).ravel()
-    likely = weight > 1e-9  # far off, where a fit may have run away, nothing is averaged
-    weight = weight[likely] / weight[likely].sum()
-
-    def each(name: str) -> Floats:
-        return np.asarray(np.concatenate([getattr(part, name) for part in parts])[likely])
-
-    middle = weight @ each("share")
-    spread = weight @ (each("variance") + (each("share") / middle - 1.0) ** 2)
-    beta = float(np.exp(weight @ np.tile(np.log(betas), len(parts))[likely]))
-    fwhm = float(np.exp(weight @ each("log_width")))
-    plain = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
-    profile = Profile(beta, weight @ each("found") - plain)
-    before = 1.0 - middle[WING_RINGS - 1]
-    if anchor is not None:
-        before = (_whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(anchor.beta)) + anchor.deviation)[
-            WING_RINGS:
-        ].sum()
-    wings_err = CHANGE_ERR * abs(1.0 - middle[WING_RINGS - 1] - before)
-    return Fit(middle, np.sqrt(spread), fwhm, profile, float(wings_err))
+    return (betas if anchor is None else np.append(betas, anchor.beta)), prior
 
 
 def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
@@ -388,58 +391,50 @@ def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Flo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """The fit for one size of the deviations, one row per beta."""
+class _Trials:
+    """Fits for every size of the deviations and every beta."""
 
     log_like: Floats
-    share: Floats
-    variance: Floats
-    found: Floats
-    """(betas, 11) shares, those of rings and beyond adding up to one."""
+    """(sizes, betas)"""
     log_width: Floats
+    whole: Floats
+    """(sizes, betas, 2, 11) shares that are expected, and their change with ln FWHM."""
+    found: Floats
+    """(sizes, betas, 11) shares in unknown units, those of rings and beyond never below 0."""
 
 
-def _conditional(
-    seen: Floats,
-    covariance: Floats,
-    spread: Floats,
-    widths: tuple[float, float],
-    believed: tuple[Floats, Floats],
-) -> _Part:
+def _trials(mean: Mean, spreads: Floats, widths: tuple[float, float], believed: tuple[Floats, Floats]) -> _Trials:
     aperture_fwhm, fwhm = widths
     betas, expected = believed
-    inverse = np.linalg.inv(covariance + spread[:APERTURES, :APERTURES])
-    log_width = np.full(betas.size, np.log(fwhm))
+    inverse = np.linalg.inv(mean.covariance + spreads[:, :APERTURES, :APERTURES])
+    log_width = np.full((1, betas.size), np.log(fwhm))
     for _ in range(4):
         plain, wider = _whole_shares(aperture_fwhm, np.exp(np.stack((log_width, log_width + 1e-3))), betas)
-        slope = (wider - plain) / 1e-3
-        model = plain + expected
-        whole = np.stack((model, slope), axis=-1)
-        jacobian = whole[:, :APERTURES]
-        weighted = inverse @ jacobian
-        normal = np.swapaxes(jacobian, 1, 2) @ weighted
-        solution = np.linalg.solve(normal, (np.swapaxes(weighted, 1, 2) @ seen)[..., None])[..., 0]
-        log_width = log_width + np.clip(solution[:, 1] / solution[:, 0], -0.2, 0.2)
-    factor = solution[:, 0]
-    left = seen - factor[:, None] * model[:, :APERTURES]
-    chi2 = np.einsum("bk,kl,bl->b", left, inverse, left)
-    log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1] + np.linalg.slogdet(normal)[1])
-    found = model + left @ (inverse @ spread[:APERTURES]) / factor[:, None]
-    found[:, SOFT:] = np.maximum(found[:, SOFT:], 0.0)
-    total = found[:, SOFT:].sum(axis=1, keepdims=True)
-    share = cumulated(found[:, :APERTURES]) / total
-    variance = _share_variance(found, whole, (covariance, spread), total)
-    return _Part(log_like, share, variance, found / total, log_width)
+        whole = np.stack((plain + expected, (wider - plain) / 1e-3), axis=-2)
+        jacobian = whole[..., :APERTURES]
+        rows = jacobian.reshape(len(jacobian), -1, APERTURES) @ inverse
+        weighted = rows.reshape(-1, betas.size, 2, APERTURES)
+        normal = weighted @ np.swapaxes(jacobian, -1, -2)
+        solution = np.linalg.solve(normal, (weighted @ mean.share)[..., None])[..., 0]
+        log_width = log_width + np.clip(solution[..., 1] / solution[..., 0], -0.2, 0.2)
+    factor = solution[..., :1]
+    left = mean.share - factor * jacobian[..., 0, :]
+    filtered = left @ inverse
+    chi2 = (filtered * left).sum(axis=-1)
+    log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1][:, None] + np.linalg.slogdet(normal)[1])
+    found = whole[..., 0, :] + filtered @ spreads[:, :APERTURES] / factor
+    found[..., SOFT:] = np.maximum(found[..., SOFT:], 0.0)
+    return _Trials(log_like, log_width, whole, found)
 
 
-def _share_variance(found: Floats, jacobian: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
-    """(b, 10) relative variance of each enclosed share, one common factor of all sums being of no account.
+def _share_variance(found: Floats, whole: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
+    """(n, 10) relative variance of each enclosed share, one common factor of all sums being of no account.
 
     Width and deviations may trade against each other; what counts is how well the sums themselves fix the
     shares, so the covariance is that of their sum, posterior to the data, which do not see what lies beyond.
     """
     covariance, spread = noise
-    believed = spread + (jacobian * LOOSE) @ np.swapaxes(jacobian, 1, 2)
+    believed = spread + (np.swapaxes(whole, 1, 2) * LOOSE) @ whole
     seen = believed[:, :APERTURES]
     posterior = believed - np.swapaxes(seen, 1, 2) @ np.linalg.inv(seen[..., :APERTURES] + covariance) @ seen
     within = np.tri(APERTURES, APERTURES + 1)
@@ -447,7 +442,7 @@ def _share_variance(found: Floats, jacobian: Floats, noise: tuple[Floats, Floats
     within[SOFT:, :SOFT] = 0.0
     rings = (np.arange(APERTURES + 1) >= SOFT) / total
     change = within / cumulated(found[:, :APERTURES])[..., None] - rings[:, None, :]
-    return np.asarray(np.maximum(np.einsum("bkl,blm,bkm->bk", change, posterior, change), 0.0))
+    return np.asarray(np.maximum(((change @ posterior) * change).sum(axis=-1), 0.0))
 
 
 def cumulated(parts: Floats) -> Floats:
@@ -455,18 +450,17 @@ def cumulated(parts: Floats) -> Floats:
     return np.concatenate((parts[:, :SOFT], np.cumsum(parts[:, SOFT:], axis=1)), axis=1)
 
 
-def _parts(mean: Mean, widths: tuple[float, float], believed: tuple[Floats, Floats]) -> list[_Part]:
-    """The fit for every size of the deviations."""
+def _spreads(widths: tuple[float, float]) -> Floats:
+    """(sizes, 11, 11) covariances of the deviations."""
     typical = _whole_shares(widths[0], np.array(widths[1]), np.array(3.0))
     halo = _whole_shares(widths[0], np.array(HALO_WIDTH * widths[1]), np.array(HALO_BETA)) - typical
-    spreads = [np.diag((size * typical) ** 2) + part**2 * np.outer(halo, halo)
-               for size, part in zip(DEVIATIONS, HALOES, strict=True)]  # fmt: skip
-    return [_conditional(mean.share, mean.covariance, spread, widths, believed) for spread in spreads]
+    alone = DEVIATIONS[:, None, None] ** 2 * np.diag(typical**2)
+    return np.asarray(alone + HALOES[:, None, None] ** 2 * np.outer(halo, halo))
 
 
-def _weights(parts: list[_Part], prior: Floats) -> Floats:
+def _weights(log_like: Floats, prior: Floats) -> Floats:
     """(sizes, betas) posterior probabilities."""
-    log_weight = np.stack([part.log_like for part in parts]) + np.log(DEVIATION_ODDS)[:, None] + prior
+    log_weight = log_like + np.log(DEVIATION_ODDS)[:, None] + prior
     log_weight = np.where(np.isfinite(log_weight), log_weight, -1e300)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())

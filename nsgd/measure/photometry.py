@@ -182,25 +182,19 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
     if 2 * half + 1 > min(pixels.shape):
         return np.zeros((stars.x.size, growth.APERTURES))
     stamp, left, top = cutouts(pixels, stars.x, stars.y, half)
-    inner = stamp[:, 1:-1, 1:-1]
-    around = [
-        stamp[:, 1 + j : stamp.shape[1] - 1 + j, 1 + i : stamp.shape[2] - 1 + i]
-        for j in (-1, 0, 1)
-        for i in (-1, 0, 1)
-        if (j, i) != (0, 0)
-    ]
-    highest = np.max(around, axis=0)
-    lead = inner - highest
-    sky = stars.sky_adu.astype(np.float32)[:, None, None]
-    star, row, column = np.nonzero((lead > 5.0 * noise_adu) & (lead > np.maximum(highest - sky, 0.0)))
+    highest = _highest_beside(stamp)
+    lead = stamp[:, 1:-1, 1:-1] - highest
+    star, row, column = np.nonzero(lead > 5.0 * noise_adu)
+    alone = lead[star, row, column] > highest[star, row, column] - stars.sky_adu[star].astype(np.float32)
+    star, row, column = star[alone], row[alone], column[alone]
     dx = left[star] + column + 1 - stars.x[star]
     dy = top[star] + row + 1 - stars.y[star]
     along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
     distance = np.hypot(along / long, across / short)
     outside = distance > outline.fwhm_px
-    star, distance = star[outside], distance[outside]
-    mean = np.mean(around, axis=0)
-    excess = (inner - mean)[star, row[outside], column[outside]]
+    star, row, column, distance = star[outside], row[outside] + 1, column[outside] + 1, distance[outside]
+    around = [stamp[star, row + j, column + i] for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
+    excess = stamp[star, row, column] - np.mean(around, axis=0)
     edges = np.concatenate(([0.0], growth.hard_radius(outline.fwhm_px)))
     view = np.concatenate(
         (
@@ -212,6 +206,14 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
     out = np.zeros((stars.x.size, growth.APERTURES))
     np.add.at(out, star, view * excess[:, None])
     return out
+
+
+def _highest_beside(stamp: Pixels) -> Pixels:
+    """(n, h - 2, w - 2) highest of the eight neighbours of each inner pixel."""
+    beside = np.maximum(stamp[:, :, :-2], stamp[:, :, 2:])
+    three = np.maximum(beside, stamp[:, :, 1:-1])
+    out = np.maximum(three[:, :-2], three[:, 2:])
+    return np.maximum(out, beside[:, 1:-1], out=out)
 
 
 def growth_curve(
