@@ -480,13 +480,13 @@ def _in_clear(sky: Sky, key: str, stream: Stream, fresh: _Fresh) -> Sky:
     onsets = followed(sky.onsets, key, track.lines, (seen.utc_s, value, variance), sky.number, behind)
     best = max(onsets, key=lambda onset: onset.evidence(track.choice), default=None)
     z = best.evidence(track.choice) if best is not None else 0.0
-    suspect = max((onset.z(track.choice) for onset in onsets), default=0.0) >= SUSPECT_Z
     low_run = sky.low_run + 1 if seen.transmission < LOW_TRANSMISSION else 0
     sky = replace(sky, onsets=onsets, number=sky.number + 1, low_run=low_run)
     enough = threshold(_subs_between(sky.cadence_s)) * (CUE_EASE if sample.cues and not sample.odd else 1.0)
     if z > enough or low_run >= 2 or _is_fast(fresh):
         return _opened(sky, key, stream, (fresh, best if z > 0.8 * enough else None))
     blip = float(abs(fresh.surprise.z) > 4.0)
+    suspect = any(onset.z(track.choice) >= SUSPECT_Z for onset in onsets)
     normal = stream.normal.learnt(seen) if not suspect and not sample.odd else stream.normal
     sky = replace(
         sky, blips=sky.blips + 0.02 * (blip - sky.blips), state=_fair(sky), clear_tonight=sky.clear_tonight + 1

@@ -245,15 +245,17 @@ class Loss:
     """Sum of time / variance, for the lines' error at the mean time."""
     glow: Glow = field(default_factory=lambda: Glow(Backdrop()))
 
-    def added(self, utc_s: float, value: float, variance: float) -> Loss:
-        """One more sub."""
+    def added(self, utc_s: float, value: float, variance: float, ln_sky: float = math.nan) -> Loss:
+        """One more sub, and the sky behind it."""
         weight = 1.0 / variance
         steady, restless = self.lines
         weighted = (
             self.weighted[0] + weight * (steady.base_at(utc_s) - value),
             self.weighted[1] + weight * (restless.base_at(utc_s) - value),
         )
-        return Loss(self.lines, self.weight + weight, weighted, self.late_s + weight * utc_s, self.glow)
+        return Loss(
+            self.lines, self.weight + weight, weighted, self.late_s + weight * utc_s, self.glow.added(utc_s, ln_sky)
+        )
 
     def shifted(self, by: float) -> Loss:
         """In units that changed; the dips so far stay what they were."""
@@ -284,8 +286,7 @@ class Onset:
     def added(self, key: str, lines: Lines, found: Found, sky: BehindIt = NO_SKY) -> Onset:
         """One more sub of stream `key`; `lines` are the stream's before this sub."""
         loss = self.losses.get(key) or Loss(lines, glow=Glow(sky[0]))
-        loss = replace(loss.added(*found), glow=loss.glow.added(found[0], sky[1]))
-        return Onset(self.utc_s, self.number, {**self.losses, key: loss})
+        return Onset(self.utc_s, self.number, {**self.losses, key: loss.added(*found, sky[1])})
 
     def shifted(self, key: str, by: float) -> Onset:
         """With one stream's units changed."""
