@@ -26,6 +26,8 @@ STILL_THERE = 0.5
 """Part of the deepest loss below which the light counts as coming back."""
 SWOLLEN = 1.04
 """Stars wider than this, relative to clear sky, are swollen."""
+HIDDEN, DIMMED = 0.57, 0.15
+"""Light that the sky loses, relative to the stars' (ln), behind something opaque; and behind wet glass at least."""
 SINKING_PER_HOUR, SUNK = 0.22, 0.35
 """Most light that an object loses by sinking to 25 degrees: 0.25 mag per airmass, one airmass an hour; ln."""
 
@@ -73,9 +75,9 @@ class Sample:
 
     @property
     def uneven(self) -> bool:
-        """Stars disagree more than usual, and more than their own noise, or a pattern lies over the field."""
+        """Stars disagree more than usual, or a pattern lies over the field; in both cases more than by their noise."""
         scattered = self.scatter > 1.35 and not self.floor < 0.02
-        return scattered or (self.pattern not in ("", "uniform") and self.pattern_rms > 0.02)
+        return scattered or (self.pattern not in ("", "uniform") and self.pattern_rms > 0.02 and not self.floor < 0.01)
 
     @property
     def ambiguous(self) -> bool:
@@ -168,14 +170,12 @@ def _edge(samples: Sequence[Sample]) -> str:
 def _covered(samples: Sequence[Sample]) -> str:
     """Starlight and the light of the sky fall together, evenly, over three subs.
 
-    Cloud leaves the sky bright; dew, which darkens it too, swells the stars.
+    Cloud leaves the sky bright, and dew takes less of its light than of the stars': it scatters, it does not hide.
     """
     last = samples[-3:]
     if len(last) < 3 or any(sample.uneven for sample in last):
         return ""
-    if _median([sample.fwhm for sample in last]) > SWOLLEN:
-        return ""
-    together = all(sample.sky < -max(0.35 * sample.dip, 4.0 * sample.sky_sigma) for sample in last)
+    together = all(sample.sky < -max(HIDDEN * sample.dip, 4.0 * sample.sky_sigma) for sample in last)
     falling = last[0].dip < last[1].dip < last[2].dip and last[2].dip > 0.15
     return "starlight and sky fall together" if together and falling else ""
 
@@ -197,12 +197,16 @@ def _smooth_fall(samples: Sequence[Sample]) -> str:
 
 
 def _dew_or_haze(samples: Sequence[Sample], smooth: str, before: str) -> Cause:
-    """Light that falls smoothly and evenly: dew swells the stars, a bank of haze leaves them as they are."""
+    """Light that falls smoothly: dew swells the stars or dims the sky as well; a bank of haze does neither."""
     if _round(samples):
         return Cause("dew", f"{smooth}, most of it in a round spot")
     swollen = _median([sample.fwhm for sample in samples[-8:]])
     if swollen > SWOLLEN:
         return Cause("dew", f"{smooth}, stars swell")
+    known = [sample for sample in samples[-6:] if math.isfinite(sample.sky)]
+    dimmed = [sample.sky < -max(DIMMED * sample.dip, 4.0 * sample.sky_sigma) for sample in known]
+    if known and all(dimmed):
+        return Cause("dew", f"{smooth}, some of the sky's too")
     if before == "dew" or not math.isfinite(swollen):
         return Cause("dew", smooth)
     return Cause("haze" if len(samples) >= 10 else before or "unknown", f"{smooth}, stars stay sharp")
@@ -210,7 +214,8 @@ def _dew_or_haze(samples: Sequence[Sample], smooth: str, before: str) -> Cause:
 
 def _round(samples: Sequence[Sample]) -> bool:
     """Whether the loss lies round the centre of the field, as frost on the sensor's window does; cloud drifts on."""
-    return all(sample.pattern == "centre" for sample in samples[-6:])
+    shapes = [sample.pattern for sample in samples if sample.uneven]
+    return len(shapes) >= 4 and shapes.count("centre") > 0.5 * len(shapes)
 
 
 def _sinking(samples: Sequence[Sample]) -> str:
