@@ -13,6 +13,9 @@ from nsgd.cli.entry import BAD_CONFIG
 from nsgd.config import CREDENTIAL_NAME, PUBLISH_CREDENTIAL, SERVICE_STORE
 from tests.benchmarks.survive.units import MOST, UNITS, exposure, verified
 
+SLICE = {"nsgd.service": "nsgd.slice", "nsgd-user.service": "background.slice"}
+"""Where each unit's share of the processor is small beside the slice that the capture program is in."""
+
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
@@ -49,8 +52,15 @@ def test_nsgd_yields_to_the_capture_program(name: str) -> None:
     service = unit(name)
     assert int(service["Nice"]) >= 10
     assert service["IOSchedulingClass"] == "idle"
+    assert service["Slice"] == SLICE[name]
     assert int(service["OOMScoreAdjust"]) > 0
     assert "MemoryHigh" in service
+
+
+@needs_systemd
+def test_the_services_own_slice_has_a_small_share(tmp_path: Path) -> None:
+    assert verified("nsgd.slice", tmp_path) == ""
+    assert "CPUWeight=20\nIOWeight=20\n" in (UNITS / "nsgd.slice").read_text(encoding="utf-8")
 
 
 def test_the_service_finds_its_store_and_its_secrets_where_the_program_looks() -> None:

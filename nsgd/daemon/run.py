@@ -549,6 +549,10 @@ def _be_modest() -> None:
     if hasattr(os, "setpriority"):
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+        if os.getsid(0) == os.getpid():
+            # Linux shares the processor out to sessions first: a service, which has one of its own, lowers that too.
+            with suppress(OSError):
+                Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
 
 
 @contextmanager

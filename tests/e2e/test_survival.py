@@ -62,10 +62,11 @@ def test_secrets_appear_nowhere(tmp_path: Path) -> None:
     assert len(places) > 10
 
 
-def test_a_hung_daemon_is_replaced_and_listens_nowhere(tmp_path: Path) -> None:
+def test_a_daemon_that_hangs_is_replaced_and_one_that_runs_is_nice_and_listens_nowhere(tmp_path: Path) -> None:
     with units.managed(tmp_path, watchdog_s=3.0, restart_s=0.1) as manager:
         hung = manager.daemon.pid
         assert units.open_ports(hung) == []
+        assert units.niceness(hung) in [(10, 10), (10, None)]
         units.replaced_after_s(manager)
         assert manager.daemon.pid != hung
 

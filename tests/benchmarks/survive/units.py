@@ -86,7 +86,7 @@ class Manager:
         }
         with (self.folder / "log").open("ab") as log:
             self.daemon = subprocess.Popen(
-                [*words, "--config", str(self.folder / "empty.toml")], env=environ, stderr=log
+                [*words, "--config", str(self.folder / "empty.toml")], env=environ, stderr=log, start_new_session=True
             )
         while "READY=1" not in self.heard():
             assert self.daemon.poll() is None, "the daemon ended before it was ready"
@@ -133,6 +133,15 @@ def replaced_after_s(manager: Manager) -> float:
     manager.daemon.send_signal(signal.SIGSTOP)
     manager.watch()
     return time.monotonic() - begun_s
+
+
+def niceness(pid: int) -> tuple[int, int | None]:
+    """Niceness of a process, and of its session where the system shares the processor out to sessions."""
+    try:
+        session = Path(f"/proc/{pid}/autogroup").read_text(encoding="ascii").split()[-1]
+    except OSError:
+        return os.getpriority(os.PRIO_PROCESS, pid), None
+    return os.getpriority(os.PRIO_PROCESS, pid), int(session)
 
 
 def open_ports(pid: int) -> list[str]:
