@@ -31,6 +31,8 @@ FOREIGN_ERR = 0.1
 NEAR_RINGS, MOST_FOREIGN = 5, 0.02
 """Of the rings, those from the sixth on, far out, are looked at where neighbours shed less than this part of a
 star's own light into them."""
+EXACT = 4
+"""Sharp apertures, from the first, whose edges cut pixels exactly."""
 FIELD_ROUNDS = 3
 FIELD_PRIOR = 0.2
 """Expected size of the change of ln FWHM across the field."""
@@ -113,7 +115,7 @@ def soft_sums(pixels: Pixels, x: Floats, y: Floats, sigma_px: float, outline: Ou
         view = np.exp(
             np.float32(-0.5) * (np.float32(xx) * dx * dx + np.float32(2 * xy) * dx * dy + np.float32(yy) * dy * dy)
         )
-        stamp = pixels[(row[part, None] + step)[:, :, None], (column[part, None] + step)[:, None, :]]
+        stamp, _, _ = cutouts(pixels, x[part], y[part], half)
         out[part] = np.einsum("nij,nij->n", view, stamp, dtype=np.float64)
     return out
 
@@ -124,6 +126,54 @@ def hard_sums(pixels: Pixels, x: Floats, y: Floats, radius_px: Floats | float, o
     total, _, _ = sep.sum_ellipse(pixels, x, y, long, short, angle, radius_px, subpix=0)
     off = (x < -0.5) | (y < -0.5) | (x > pixels.shape[1] - 0.5) | (y > pixels.shape[0] - 0.5)
     return np.where(off, np.nan, total)
+
+
+def wide_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], radius_px: Floats, outline: Outline) -> Floats:
+    """(n, radii) sums in wide ellipses, sky subtracted, ADU (NaN where a pixel is missing or the frame too small).
+
+    An edge covers of a pixel what it would if it crossed it straight along a side: of the faint light out there, no
+    more than a millionth of the star is wrong by that, in a fifth of the time that exact overlaps take.
+
+    Parameters
+    ----------
+    places
+        x, y and the sky under each star per pixel, ADU.
+    radius_px
+        Rising.
+    """
+    x, y, sky = places
+    half = int(np.ceil(radius_px[-1] * outline.axes[0])) + 1
+    side = 2 * half + 1
+    out = np.full((x.size, radius_px.size), np.nan)
+    if side > min(pixels.shape):
+        return out
+    for part in np.array_split(np.arange(x.size), max(1, x.size * side * side // 300_000)):
+        stamp, left, top = cutouts(pixels, x[part], y[part], half)
+        light = stamp - sky[part].astype(np.float32)[:, None, None]
+        radius, pixel = _ellipse_radius(side, x[part] - left, y[part] - top, outline)
+        for k, edge in enumerate(radius_px):
+            cover = np.clip((np.float32(edge) - radius) / pixel + np.float32(0.5), 0.0, 1.0)
+            out[part, k] = np.einsum("nij,nij->n", cover, light)
+            if not np.isfinite(out[part, k]).all():
+                missing = ((cover > 0) & ~np.isfinite(light)).any(axis=(1, 2))
+                out[part, k] = np.where(missing, np.nan, np.einsum("nij,nij->n", cover, np.nan_to_num(light)))
+    return out
+
+
+def _ellipse_radius(side: int, x: Floats, y: Floats, outline: Outline) -> tuple[Pixels, Pixels]:
+    """(n, side, side) radius of the ellipse through each pixel about a star's place, and its change over one pixel."""
+    long, short, angle = outline.axes
+    cos, sin, step = np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.arange(side)
+    dx, dy = (step - x[:, None]).astype(np.float32)[:, None, :], (step - y[:, None]).astype(np.float32)[:, :, None]
+    along = dx * np.float32(cos / long) + dy * np.float32(sin / long)
+    across = dy * np.float32(cos / short) - dx * np.float32(sin / short)
+    radius2 = along * along
+    radius2 += across * across
+    along *= np.float32(1.0 / long)
+    across *= np.float32(1.0 / short)
+    along *= along
+    along += across * across
+    return np.sqrt(radius2), np.sqrt(along / np.maximum(radius2, np.float32(1e-6)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -269,10 +319,14 @@ def _bright_sums(
     the star's other sums stay.
     """
     fwhm = outline.fwhm_px
+    radius, sky = growth.hard_radius(fwhm), stars.sky_adu
     soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
-    hard = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in growth.hard_radius(fwhm)]
-    rings = [hard[0], *(outer - inner for inner, outer in pairwise(hard))]
-    sums = np.stack(soft + rings, axis=1) - growth.areas(fwhm) * stars.sky_adu[:, None]
+    exact = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in radius[:EXACT]]
+    hard = [one - np.pi * r**2 * sky for one, r in zip(exact, radius, strict=False)]
+    hard += list(wide_sums(pixels, (stars.x, stars.y, sky), radius[EXACT:], outline).T)
+    core = np.stack(soft, axis=1) - growth.areas(fwhm)[: growth.SOFT] * sky[:, None]
+    rings = np.stack((hard[0], *(outer - inner for inner, outer in pairwise(hard))), axis=1)
+    sums = np.concatenate((core, rings), axis=1)
     sums -= speck_light(pixels, stars, outline, noise[0])
     own = sums[:, 2] / (start[2] + stars.foreign[:, 2])
     total = stars.foreign[:, growth.SOFT : growth.SOFT + NEAR_RINGS].sum(axis=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps
@@ -151,9 +152,7 @@ def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, In
     side = 2 * half + 1
     left = np.clip(np.rint(x).astype(int) - half, 0, max(pixels.shape[1] - side, 0))
     top = np.clip(np.rint(y).astype(int) - half, 0, max(pixels.shape[0] - side, 0))
-    j = top[:, None, None] + np.arange(side)[None, :, None]
-    i = left[:, None, None] + np.arange(side)[None, None, :]
-    return pixels[j, i], left, top
+    return sliding_window_view(pixels, (side, side))[top, left], left, top
 
 
 def _windowed(
@@ -237,12 +236,8 @@ def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.boo
     for sign in (-1.0, 1.0):
         column = np.rint(x[:, None] + sign * TRAIL_REACH_PX * np.cos(angle)).astype(int)
         row = np.rint(y[:, None] + sign * TRAIL_REACH_PX * np.sin(angle)).astype(int)
-        near = [
-            pixels[np.clip(row + j, 0, pixels.shape[0] - 1), np.clip(column + i, 0, pixels.shape[1] - 1)]
-            for j in (-1, 0, 1)
-            for i in (-1, 0, 1)
-        ]
-        sides.append(np.max(near, axis=0))
+        near, _, _ = cutouts(pixels, column.ravel(), row.ravel(), 1)
+        sides.append(near.max(axis=(1, 2)).reshape(row.shape))
     sky = mesh.at(x, y)
     peak = cutouts(pixels, x, y, 1)[0].max(axis=(1, 2)) - sky
     both = np.minimum(sides[0], sides[1]).max(axis=1) - sky
