@@ -24,8 +24,8 @@ from nsgd.records import NAN, Floats
 
 STILL_THERE = 0.5
 """Part of the deepest loss below which the light counts as coming back."""
-SWOLLEN = 1.04
-"""Stars wider than this, relative to clear sky, are swollen."""
+SHARP, SWOLLEN = 1.02, 1.04
+"""Stars narrower than the first, relative to clear sky, are as they were; wider than the second they are swollen."""
 HIDDEN, DIMMED = 0.57, 0.15
 """Light that the sky loses, relative to the stars' (ln), behind something opaque; and behind wet glass at least."""
 SINKING_PER_HOUR, SUNK = 0.22, 0.35
@@ -209,7 +209,9 @@ def _dew_or_haze(samples: Sequence[Sample], smooth: str, before: str) -> Cause:
         return Cause("dew", f"{smooth}, some of the sky's too")
     if before == "dew" or not math.isfinite(swollen):
         return Cause("dew", smooth)
-    return Cause("haze" if len(samples) >= 10 else before or "unknown", f"{smooth}, stars stay sharp")
+    if len(samples) >= 10 and swollen < SHARP:
+        return Cause("haze", f"{smooth}, stars stay sharp")
+    return Cause(before or "unknown", smooth)
 
 
 def _round(samples: Sequence[Sample]) -> bool:
