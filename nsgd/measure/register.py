@@ -230,6 +230,8 @@ def _vote_rotation(catalogue: Points, sub: Points) -> list[float]:
     for _ in range(4):
         top = int(smooth.argmax())
         near = np.abs((turn / np.pi * bins - top + bins / 2) % bins - bins / 2) < 1.5
+        if not near.any():
+            break
         offset = (turn[near] - top * np.pi / bins + np.pi / 2) % np.pi - np.pi / 2
         angle = top * np.pi / bins + float(np.median(offset))
         peaks += [angle, angle + np.pi]
