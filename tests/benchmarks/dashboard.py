@@ -66,7 +66,7 @@ def beat(store: Store) -> None:
 def dashboard(folder: Path) -> Iterator[Terminal]:
     """`nsgd dashboard` on a terminal of its own."""
     command = [sys.executable, "-m", "nsgd", "dashboard", "--store", str(folder)]
-    environment = {"OPENBLAS_NUM_THREADS": "1", "NSGD_CONFIG": "", "XDG_CONFIG_HOME": str(folder)}
+    environment = {"NSGD_CONFIG": "", "XDG_CONFIG_HOME": str(folder)}
     with Terminal(folder, COLUMNS, ROWS, environment, answers=ANSWERS, command=command) as terminal:
         yield terminal
 
