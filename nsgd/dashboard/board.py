@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -45,10 +46,19 @@ class BoardApp(App[int]):
         super().__init__()
         self.marker = marker
         self.clock = clock
+        self._on_terminal = False
         dress(self)
 
     def on_mount(self) -> None:
-        self.set_interval(1.0, self.tick)
+        self._on_terminal = not self.is_headless and _keyboard_is_terminal()
+        self.set_interval(1.0, self._tick)
+
+    def _tick(self) -> None:
+        if self._on_terminal and not _keyboard_is_terminal():
+            # Its line was cut and no signal told so: what reads the keys would read the end of them for ever.
+            self.exit()
+        else:
+            self.tick()
 
     def tick(self) -> None:
         """Bring the ages on the screen up to date."""
@@ -59,6 +69,11 @@ class BoardApp(App[int]):
     def action_command_palette(self) -> None:
         if not isinstance(self.screen, CommandPalette):
             self.push_screen(Commands(id="--command-palette"))
+
+
+def _keyboard_is_terminal() -> bool:
+    """False as soon as the other end of the terminal is gone."""
+    return sys.__stdin__ is not None and sys.__stdin__.isatty()
 
 
 class BoardScreen(Screen[None]):

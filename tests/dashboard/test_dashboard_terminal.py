@@ -16,7 +16,7 @@ from nights import START_UTC_S, alive, cloud_alert, night_store, series, sub
 from terminal import Terminal
 
 from nsgd.records import Alert, Failure
-from nsgd.session.store import FolderStatus, SubCommit
+from nsgd.session.store import FolderStatus, Store, SubCommit
 
 HOSTILE = (
     "\x1b]0;canary-title\x07", "\x1b[31mcanary-red", "\x1b[2J\x1b[Hcanary-clear", "\x9b31mcanary-c1",
@@ -112,6 +112,28 @@ def test_resizing_a_hundred_times_and_hanging_up_leaves_no_process(tmp_path: Pat
         terminal.wait_for(lambda text: "kept" in text)
         terminal.process.send_signal(signal.SIGHUP)
         terminal.process.wait(10)
+
+
+def test_a_line_that_is_cut_without_a_signal_ends_the_dashboard(tmp_path: Path) -> None:
+    store, _ = night_store(tmp_path / "store")
+    store.close()
+    with Terminal(tmp_path / "store", 80, 24) as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        terminal.cut()
+        assert terminal.process.wait(20) == 0
+
+
+def test_the_dashboard_outlives_its_daemon_and_hears_of_the_next(tmp_path: Path) -> None:
+    store, last_utc_s = night_store(tmp_path / "store")
+    with Terminal(tmp_path / "store", 80, 24) as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        store.close()
+        terminal.read(1.0)
+        with Store.open(tmp_path / "store", last_utc_s) as store:
+            store.commit_sub(SubCommit(sub(61, START_UTC_S + 61 * 310, 0.5), None, None, series()))
+            terminal.wait_for(lambda text: "61.fits" in text)
+        assert terminal.quit() == 0
+        assert terminal.restored
 
 
 def test_no_color_sends_no_colour(tmp_path: Path) -> None:
