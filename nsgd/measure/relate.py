@@ -104,6 +104,8 @@ def field_pattern(facts: SubFacts, zeros: Sequence[scale.ZeroPoint], catalogue: 
     """Star ratios over the frame, channels averaged with their weights."""
     n = min(len(zeros[0].residual), len(facts.flux))
     u, v = (places[:n] for places in detector_places(facts, catalogue))
+    if len(zeros) == 1:
+        return scale.field_pattern(zeros[0].residual[:n], zeros[0].sigma[:n], u, v)
     information = np.stack([np.nan_to_num(1.0 / point.sigma[:n] ** 2) for point in zeros])
     total = information.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -342,7 +342,7 @@ def _reconsidered(side: _Side, state: _State, robust: Floats) -> tuple[_State, F
 
 def _weighted_medians(values: Floats, weight: Floats) -> Floats:
     """(s,) value at which half of each row's weight lies below."""
-    order = np.argsort(values, axis=1, kind="stable")
+    order = np.argsort(values, axis=1)
     total = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1)
     middle = (total < 0.5 * total[:, -1:]).sum(axis=1)
     return np.asarray(np.take_along_axis(values, order, axis=1)[np.arange(len(values)), middle])
@@ -565,14 +565,16 @@ def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Patt
         return Pattern("", float("nan"), ())
     r, s, x, y = residual[good], sigma[good], u[good], v[good]
     spread = 1.4826 * _median(np.abs(r - _median(r)))
-    limit = 5.0 * np.hypot(s, spread)
+    variance = s * s
+    limit = 5.0 * np.sqrt(variance + spread**2)
     r = np.clip(r, -limit, limit)
-    weight = 1.0 / (s**2 + PATTERN_FLOOR**2)
-    r = r - float(np.average(r, weights=weight))
+    weight = 1.0 / (variance + PATTERN_FLOOR**2)
+    whole = float(weight.sum())
+    r -= float(weight @ r) / whole
     terms = _low_order(r, weight, x, y)
     rms = _map_rms(terms)
-    structure2 = float(np.average(r**2, weights=weight)) - len(r) / float(weight.sum())
-    excess = (float((weight * r**2).sum()) - len(r)) / np.sqrt(2.0 * len(r))
+    beyond_noise = float(weight @ (r * r)) - len(r)
+    structure2, excess = beyond_noise / whole, beyond_noise / np.sqrt(2.0 * len(r))
     if excess < 5.0 or structure2 < LEAST_STRUCTURE**2:
         return Pattern("uniform", rms, terms)
     return Pattern(_shape_name(r, weight, x, y, structure2), max(rms, float(np.sqrt(structure2))), terms)
