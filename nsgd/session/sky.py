@@ -18,7 +18,7 @@ from nsgd.records import NAN, SkyState, SubRow, SubStatus, Verdict
 from nsgd.session.almanac import airmass_of
 from nsgd.session.backdrop import Backdrop
 from nsgd.session.causes import SINKING_PER_HOUR, Cause, Sample, cause_of
-from nsgd.session.track import EXTRA_SD, Onset, Surprise, Track, followed, threshold
+from nsgd.session.track import Onset, Surprise, Track, followed, threshold
 
 BAD_STATES = frozenset({SkyState.THINNING, SkyState.CLOUDY, SkyState.OBSTRUCTED, SkyState.DEW, SkyState.NO_STARS})
 """States in which the sky is seen and is not clear."""
@@ -211,7 +211,7 @@ CLOUDY_TRANSMISSION = 0.85
 CLEAR_SUBS = 3
 UNPROVEN = "clear level not known"
 """Cause of an unknown sky: the light is steady, but its stream was first seen in cloud."""
-SETTLED_SUBS, SETTLED_S, SETTLED_DIP = 8, 1200.0, 0.06
+SETTLED_SUBS, SETTLED_S, SETTLED_DIP, SETTLED_SD = 8, 1200.0, 0.06, 0.01
 """Such a stream counts as clear once its light has kept still for so long: cloud does not."""
 PROVEN_SUBS = 5
 """So many clear subs of a night before a dip show that its streams have seen clear sky."""
@@ -625,9 +625,10 @@ def _has_settled(samples: tuple[Sample, ...], seen: Observation) -> bool:
         if spare >= SETTLED_SUBS - 1 and last[-1].utc_s - last[0].utc_s >= SETTLED_S:
             if max(sample.dip for sample in last) > SETTLED_DIP:
                 return False
-            groups = [np.array([sample.dip for sample in last if sample.stream == stream]) for stream in streams]
-            scatter = math.sqrt(sum(float(np.sum((group - group.mean()) ** 2)) for group in groups) / spare)
-            return scatter < 1.5 * math.hypot(seen.transmission_err / seen.transmission, EXTRA_SD)
+            dips = [np.array([sample.dip for sample in last if sample.stream == stream]) for stream in streams]
+            left = np.concatenate([group - np.median(group) for group in dips])
+            scatter = 1.25 * float(np.mean(np.abs(left))) * count / spare
+            return scatter < max(1.5 * seen.transmission_err / seen.transmission, SETTLED_SD)
     return False
 
 

@@ -718,7 +718,11 @@ def test_a_first_night_that_began_in_cloud_has_none_before_its_light_keeps_still
 
     night = Night().subs(10, torn).subs(3)
     assert night.state.sky is SkyState.UNKNOWN
+    rough = Night(seed=night.seed, state=night.state, number=night.number, now_utc_s=night.now_utc_s)
     assert night.subs(10).state.sky is SkyState.CLEAR
+    rng = np.random.default_rng(3)
+    rough.subs(24, lambda seen, index: replace(seen, transmission=seen.transmission + 0.006 * float(rng.normal())))
+    assert rough.state.sky is SkyState.CLEAR, "also where subs scatter by more than they state"
 
 
 def test_an_object_first_seen_in_cloud_is_clear_when_a_known_one_is() -> None:
