@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -133,6 +134,16 @@ def test_the_dashboard_outlives_its_daemon_and_hears_of_the_next(tmp_path: Path)
             store.commit_sub(SubCommit(sub(61, START_UTC_S + 61 * 310, 0.5), None, None, series()))
             terminal.wait_for(lambda text: "61.fits" in text)
         assert terminal.quit() == 0
+        assert terminal.restored
+
+
+def test_wrong_settings_end_the_dashboard_with_their_sentence(tmp_path: Path) -> None:
+    settings = tmp_path / "config.toml"
+    settings.write_text("[limits]\ntransmision = 0.5\n")
+    command = [sys.executable, "-m", "nsgd", "dashboard", "--config", str(settings), "--store", str(tmp_path)]
+    with Terminal(tmp_path, 100, 30, command=command) as terminal:
+        terminal.wait_for(lambda text: "did you mean transmission?" in text)
+        assert terminal.process.wait(10) == 78
         assert terminal.restored
 
 

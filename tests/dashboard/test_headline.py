@@ -90,6 +90,31 @@ def test_ages_read_as_people_say_them(seconds: float, words: str) -> None:
     assert age(seconds) == words
 
 
+def test_subs_that_come_late_change_or_move_are_judged_as_if_read_anew() -> None:
+    rows = [replace(row, sub_id=number) for number, row in enumerate(clear_rows(30), start=1)]
+    other = series(2, filter_name="OIII")
+    moved = replace(rows[4], series_id=2)
+    better = replace(rows[9], relation=relation(1.1, 1.2))
+    live = Night()
+    for some in (rows[10:], rows[:10], [replace(moved, series_id=1)], [moved, better]):
+        live.merge(Changes(1, some, [series(), other], [], None))
+    anew = Night()
+    anew.merge(
+        Changes(1, [better, moved, *[row for row in rows if row.sub_id not in (5, 10)]], [series(), other], [], None)
+    )
+    for series_id, subs in ((1, 29), (2, 1)):
+        first, second = live.view(series_id), anew.view(series_id)
+        assert first is not None
+        assert second is not None
+        assert first.shown.size == subs
+        assert list(first.time_utc_s) == sorted(first.time_utc_s)
+        assert [first.sub(at).path for at in first.shown] == [second.sub(at).path for at in second.shown]
+        for name in ("transmission_clear", "weight_of_best", "stars", "fwhm_px"):
+            assert list(first.column(name)) == pytest.approx(list(second.column(name)))
+    assert live.count == 30
+    assert live.path_of(5) == moved.path
+
+
 def test_a_persons_decision_counts_in_what_is_kept() -> None:
     rows = clear_rows(20)
     rows[3] = replace(rows[3], decision="reject")
