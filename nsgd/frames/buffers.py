@@ -1,6 +1,6 @@
 """Memory for pixels that is used again from sub to sub.
 
-The kernel would otherwise hand out and clear a hundred megabytes for every sub, which takes longer than to fill them.
+The kernel would otherwise hand out and clear each colour plane anew, which takes longer than to fill it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 
 from nsgd.records import Pixels
 
-LEAST_BYTES = 1 << 23
-"""Smaller arrays come cheap."""
+LEAST_BYTES, LARGEST_BYTES = 1 << 23, 1 << 26
+"""Smaller arrays come cheap; larger ones (a whole picture, of which a Bayer sub's planes are made) are not kept, since
+they would lie idle while what was made of them needs the memory."""
 MOST_KEPT_BYTES = 1 << 28
 _spare: list[mmap.mmap] = []
 """Blocks that nobody uses, the last one given back at the end."""
@@ -29,7 +30,7 @@ def empty(shape: tuple[int, ...]) -> Pixels:
         There is not so much.
     """
     count = math.prod(shape)
-    if 4 * count < LEAST_BYTES:
+    if not LEAST_BYTES <= 4 * count <= LARGEST_BYTES:
         return np.empty(shape, np.float32)
     block = _block(4 * count)
     whole = np.frombuffer(block, np.float32)

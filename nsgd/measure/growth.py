@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,12 +189,15 @@ def neighbour_shares(beta: float) -> Floats:
     alpha2 = float(_scale2(np.array(1.0), np.array(beta)))
     light = LEAK_STEP**2 * (beta - 1.0) / (np.pi * alpha2) * (1.0 + radius2 / alpha2) ** -beta
     edges = np.concatenate(([0.0], HARD_FWHM))
-    views = [np.exp(-0.5 * radius2 / sigma**2) for sigma in SOFT_FWHM]
-    views += [((radius2 >= a**2) & (radius2 < b**2)).astype(np.float64) for a, b in pairwise(edges)]
-    about = fft.rfft2(np.fft.ifftshift(np.stack(views), axes=(1, 2)))
-    seen = fft.irfft2(fft.rfft2(light) * about, light.shape)
-    middle = place.size // 2
-    return np.asarray(seen[:, middle, middle : middle + round(LEAK_REACH / LEAK_STEP) + 1])
+    soft = (np.exp(-0.5 * radius2 / sigma**2) for sigma in SOFT_FWHM)
+    rings = ((radius2 >= a**2) & (radius2 < b**2) for a, b in pairwise(edges))
+    spectrum, middle = fft.rfft2(light), place.size // 2
+
+    def seen(view: NDArray[Any]) -> Floats:
+        about = fft.irfft2(spectrum * fft.rfft2(np.fft.ifftshift(view.astype(np.float64))), light.shape)
+        return np.asarray(about[middle, middle : middle + round(LEAK_REACH / LEAK_STEP) + 1])
+
+    return np.stack([seen(view) for view in chain(soft, rings)])
 
 
 def leaks(distance_fwhm: Floats, beta: float) -> Floats:
