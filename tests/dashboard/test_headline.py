@@ -8,10 +8,13 @@ import pytest
 from nights import START_UTC_S, alive, cloudy_transmission, relation, series, sub
 
 from nsgd.dashboard.events import Happening, events_of
+from nsgd.dashboard.glance import Told
 from nsgd.dashboard.headline import Tone, age, headline, say
 from nsgd.dashboard.inert import fit, inert
 from nsgd.dashboard.night import Night
-from nsgd.records import Alert, CutOffs, SubRow, Transform
+from nsgd.records import Alert, CutOffs, SkyState, SubRow, Transform
+from nsgd.session.alerts import AlarmState
+from nsgd.session.sky import Sky
 from nsgd.session.store import AlertRow, Changes, DaemonStatus, Delivery
 
 
@@ -113,6 +116,19 @@ def test_subs_that_come_late_change_or_move_are_judged_as_if_read_anew() -> None
             assert list(first.column(name)) == pytest.approx(list(second.column(name)))
     assert live.count == 30
     assert live.path_of(5) == moved.path
+
+
+@pytest.mark.parametrize("seen", [Sky(), Sky(state=SkyState.CLOUDY, transmission=0.4, last_utc_s=START_UTC_S)])
+def test_the_first_line_reads_the_daemons_alarm_without_the_alarms_code(seen: Sky) -> None:
+    told = Told.of(AlarmState(seen=seen).to_json())
+    assert told.state is seen.state
+    assert told.transmission == pytest.approx(seen.transmission, nan_ok=True)
+    assert told.last_utc_s == pytest.approx(seen.last_utc_s, nan_ok=True)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"seen": 3}', '{"seen": {"state": "of another nsgd"}}'])
+def test_an_alarm_that_cannot_be_read_is_unknown(text: str | None) -> None:
+    assert Told.of(text).state is SkyState.UNKNOWN
 
 
 def test_a_persons_decision_counts_in_what_is_kept() -> None:
