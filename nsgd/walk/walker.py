@@ -17,6 +17,7 @@ import numpy as np
 from nsgd.errors import BadRequest, MeasureFailure, UnreadableFrame
 from nsgd.frames.preview import trim_previews
 from nsgd.measure import scale
+from nsgd.measure.recipe import RECIPE
 from nsgd.measure.relate import Related, measured_channels, moved, relate
 from nsgd.records import (
     NAN,
@@ -59,6 +60,8 @@ class SeriesMemory:
     founder: HeaderFacts = field(default_factory=HeaderFacts)
     """Header of the sub that the series began with; it says where the telescope pointed."""
     last_utc_s: float = 0.0
+    asked: tuple[SubFacts, list[fit.Joint], list[scale.ZeroPoint]] | None = None
+    """The last sub that was related, the solution it was asked about, and its zero points."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,8 +129,15 @@ class Walker:
         return {key: self.candidates(key) for key in sorted(keys | set(self._strangers))}
 
     def candidates(self, key: str) -> tuple[Candidate, ...]:
-        """Series that a sub of this key may belong to, the last used first; a stranger's field at the end."""
-        found = [m for m in self._series.values() if m.catalogue is not None and series_key(m.founder) == key]
+        """Series that a sub of this key may belong to, the last used first; a stranger's field at the end.
+
+        Facts of different recipes are never mixed: a series of an older one stays as it is.
+        """
+        found = [
+            memory
+            for memory in self._series.values()
+            if memory.catalogue is not None and memory.catalogue.recipe == RECIPE and series_key(memory.founder) == key
+        ]
         found.sort(key=lambda memory: (-memory.last_utc_s, memory.row.series_id))
         known = [
             Candidate(m.row.series_id, m.catalogue, m.founder.ra_deg, m.founder.dec_deg) for m in found if m.catalogue
@@ -219,6 +229,7 @@ class Walker:
         (zeros,) = fit.zero_points([facts], [egain], catalogue, channels, joint=not memory.channels)
         if not all(point.value > 0 and point.err > 0 for point in zeros):
             raise MeasureFailure("no_flux", "the matched stars hold no measurable light", stars=facts.stars_matched)
+        memory.asked = (facts, channels, zeros)
         reference = memory.reference or Related(row.sub_id, facts, *fit.values_of(zeros))
         return relate(facts, zeros, reference, catalogue, memory.row.smoothness, memory.row.solution)
 
@@ -253,7 +264,11 @@ class Walker:
             memory.reference = Related(row.sub_id, facts, *fit.values_of(zeros))
             return
         flat = fit.flat_channels(facts, egain, memory.catalogue, memory.channels)
-        (zeros,) = fit.zero_points([facts], [egain], memory.catalogue, memory.channels, joint=False)
+        asked, memory.asked = memory.asked, None
+        if asked is not None and asked[0] is facts and asked[1] is memory.channels:
+            zeros = asked[2]
+        else:
+            (zeros,) = fit.zero_points([facts], [egain], memory.catalogue, memory.channels, joint=False)
         memory.channels = [
             replace(channel, solution=scale.learn(channel.solution.grown(len(facts.flux)), sub, zero))
             for channel, sub, zero in zip(memory.channels, flat, zeros, strict=True)

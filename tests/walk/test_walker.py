@@ -99,6 +99,19 @@ def test_a_restart_goes_on_with_the_same_figures(night: list[Path], store: Store
         assert abs(relation.scale[0] - wanted[name].scale[0]) < error
 
 
+def test_a_series_of_an_older_recipe_is_left_alone_and_the_field_begins_anew(night: list[Path], store: Store) -> None:
+    walker = Walker(store, SETTINGS, None)
+    commit = walker.walk(night[0], night[0].parent, LATER_UTC_S)
+    assert commit is not None
+    assert commit.catalogue is not None
+    older = replace(commit.catalogue, recipe=commit.catalogue.recipe - 1, profile=commit.catalogue.profile[:, :-3])
+    store.commit_sub(replace(commit, catalogue=older))
+    take(store, Walker(store, SETTINGS, None), night[1:3])
+    rows = store.subs()
+    assert [row.failure for row in rows] == [None] * 3
+    assert rows[0].series_id != rows[1].series_id == rows[2].series_id
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_another_order_of_arrival_gives_the_same_figures_within_their_errors(
     measured: Path, night: list[Path], store: Store, seed: int
