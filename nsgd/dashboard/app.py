@@ -230,9 +230,10 @@ class DashboardApp(BoardApp):
         self._eye.close()
 
     def tick(self) -> None:
-        for screen in self.screen_stack:
-            for line in screen.query(StateLine):
-                line.tick()
+        # Only the line that is seen: a change on a covered screen sends the whole of the upper one again.
+        seen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, BoardScreen)), None)
+        for line in seen.query(StateLine) if seen is not None else ():
+            line.tick()
 
     def on_store_read(self, message: StoreRead) -> None:
         from nsgd.dashboard.screens import NightScreen

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import CommandList, CommandPalette
 from textual.events import Resize
 from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import Marker, dress, next_theme
@@ -74,6 +75,12 @@ class BoardApp(App[int]):
 def _keyboard_is_terminal() -> bool:
     """False as soon as the other end of the terminal is gone."""
     return sys.__stdin__ is not None and sys.__stdin__.isatty()
+
+
+def renew(widget: Static, text: Text) -> None:
+    """Show a text where it is another one than before: what is sent twice costs a slow line."""
+    if widget.content != text:
+        widget.update(text)
 
 
 class BoardScreen(Screen[None]):

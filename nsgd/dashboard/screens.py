@@ -15,7 +15,7 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.widgets import Input, Static
 
 from nsgd.dashboard import figures
-from nsgd.dashboard.board import BoardScreen, Keys
+from nsgd.dashboard.board import BoardScreen, Keys, renew
 from nsgd.dashboard.events import GLYPHS, Event, delivery_words, events_of
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.inert import inert
@@ -118,6 +118,8 @@ class NightScreen(BoardScreen):
             self._series_id = newest.series_id or next(iter(self.board.night.series), 0)
         if self.view is None or touched:
             self.rebuild()
+        else:
+            self._draw_counts()
         self.tick()
         self._draw_tabs()
 
@@ -166,7 +168,8 @@ class NightScreen(BoardScreen):
 
     def tick(self) -> None:
         """Bring the age in the first line up to date."""
-        self.query_one(StateLine).tick()
+        if self.is_current:
+            self.query_one(StateLine).tick()
 
     def _lines(self, view: View) -> Ints:
         """Rows of the table: shown subs that pass the filter, sorted."""
@@ -230,7 +233,7 @@ class NightScreen(BoardScreen):
             text.append(f"{ids.index(self._series_id) + 1}/{len(ids)} ")
             text.append(names[self._series_id], "bold")
         text.append(night, "dim")
-        self.query_one("#tabs", Static).update(text)
+        renew(self.query_one("#tabs", Static), text)
 
     def _series_name(self, series_id: int) -> str:
         series = self.board.night.series[series_id]
@@ -249,7 +252,7 @@ class NightScreen(BoardScreen):
         line = Text(text)
         for words in self._troubles():
             line.append(f"  {words}", "bold")
-        self.query_one("#counts", Static).update(line)
+        renew(self.query_one("#counts", Static), line)
 
     def _troubles(self) -> list[str]:
         """What the daemon complains about, and the alert that is still open."""

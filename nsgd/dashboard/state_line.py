@@ -37,5 +37,7 @@ class StateLine(Static):
         text = f"FROZEN {text}" if board.frozen else f"READING {text}" if board.reading else text
         if text != self._said:
             self._said = text
-            self.set_classes(line.tone.value)
-            self.update(Text(text))
+            # A line stays a line: with its layout the whole screen would be sent again, every second.
+            if not self.has_class(line.tone.value):
+                self.set_classes(line.tone.value)
+            self.update(Text(text), layout=False)

@@ -155,6 +155,7 @@ def lines_of(subs: int, parent: Path, idle_s: float, *, cpu: bool) -> list[Line]
             terminal.read(2.0)
             opened_mb = memory_mb(terminal.process.pid, "VmRSS") - python_mb()
             seen_s = max(new_sub_s(terminal, store, subs + 1 + number) for number in range(NEW_SUBS))
+            terminal.read(3.0)
             idle = idle_cpu(terminal, store, idle_s)
             peak_mb = memory_mb(terminal.process.pid, "VmHWM") - python_mb()
     name = f"{subs:,} subs"

@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -135,6 +136,21 @@ def test_the_dashboard_outlives_its_daemon_and_hears_of_the_next(tmp_path: Path)
             terminal.wait_for(lambda text: "61.fits" in text)
         assert terminal.quit() == 0
         assert terminal.restored
+
+
+@pytest.mark.parametrize("keys", ["", "\r"], ids=["night", "sub"])
+def test_a_second_that_passes_sends_one_line_and_not_the_screen(tmp_path: Path, keys: str) -> None:
+    store, _ = night_store(tmp_path / "store")
+    now_utc_s = time.time()
+    store.commit_sub(SubCommit(sub(61, now_utc_s - 150.0, 1.0), None, None, series()))
+    with Terminal(tmp_path / "store", 120, 36) as terminal:
+        terminal.wait_for(lambda text: "61.fits" in text)
+        terminal.press(keys)
+        terminal.read(1.0)
+        before = len(terminal.sent)
+        terminal.read(2.5)
+        assert 0 < len(terminal.sent) - before < 2500
+    store.close()
 
 
 def test_wrong_settings_end_the_dashboard_with_their_sentence(tmp_path: Path) -> None:
