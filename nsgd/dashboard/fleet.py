@@ -20,7 +20,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import DataTable, Input, Static
 
-from nsgd.dashboard.board import BoardApp, Keys
+from nsgd.dashboard.board import BoardApp, Keys, renew
 from nsgd.dashboard.canvas import Ink
 from nsgd.dashboard.figures import clock_label, local_time
 from nsgd.dashboard.graphs import Figure, Graph, Level, Mark
@@ -267,8 +267,8 @@ class FleetScreen(Screen[None]):
         state = self.query_one("#state", Static)
         state.set_classes(worst.tone.value if worst else Tone.QUIET.value)
         where = f" at {inert(self._site, 20)}" if self._site else ""
-        state.update(Text(f"{len(lines)} rigs{where}: {said}" if lines else f"No rig{where}"))
-        self.query_one("#counts", Static).update(Text(site_line(self.board.rigs, now_utc_s)))
+        renew(state, Text(f"{len(lines)} rigs{where}: {said}" if lines else f"No rig{where}"))
+        renew(self.query_one("#counts", Static), Text(site_line(self.board.rigs, now_utc_s)))
         shown = tuple((line.rig.name, *cells_of(line, now_utc_s, plain=plain)) for line in lines)
         if shown != self._shown:
             self._shown = shown
