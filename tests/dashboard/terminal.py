@@ -131,7 +131,7 @@ class Terminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         if self._master >= 0:
             os.close(self._master)
         os.close(self._slave)

@@ -20,7 +20,7 @@ from nsgd.session.store import Reader
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
-SUBS = 14
+SUBS = 30
 
 
 def process(*arguments: str, **options: int) -> subprocess.Popen[str]:
