@@ -213,8 +213,9 @@ UNPROVEN = "clear level not known"
 """Cause of an unknown sky: the light is steady, but its stream was first seen in cloud."""
 SETTLED_SUBS, SETTLED_S, SETTLED_DIP, SETTLED_SD = 8, 1200.0, 0.06, 0.01
 """Such a stream counts as clear once its light has kept still for so long: cloud does not."""
-PROVEN_SUBS = 5
-"""So many clear subs of a night before a dip show that its streams have seen clear sky."""
+PROVEN_SUBS, STILL_DIP = 5, 0.03
+"""So many clear subs of a night before a dip show that its streams have seen clear sky; while the clear level is
+being learnt, a light that falls by more begins the count anew."""
 TWILIT_SUBS = 3
 NO_STARS_LOSS = 3.0
 """What a sub without stars counts as, ln: a twentieth of the light is left at most."""
@@ -384,7 +385,9 @@ def _measured(sky: Sky, seen: Observation) -> Sky:
     sky = _runs(sky, stream.normal, seen, sample)
     if seen.learning and seen.transmission > CLOUDY_TRANSMISSION and sky.dip is None:
         normal = stream.normal.learnt(seen)
-        return _kept(replace(sky, state=SkyState.LEARNING, cause=""), key, replace(stream, normal=normal))
+        still = seen.transmission > 1.0 - max(STILL_DIP, 3.0 * error)
+        sky = replace(sky, state=SkyState.LEARNING, cause="", clear_tonight=sky.clear_tonight + 1 if still else 0)
+        return _kept(sky, key, replace(stream, normal=normal))
     if sky.dip is not None:
         return _in_dip(sky, key, stream, (seen, surprise, sample))
     return _in_clear(sky, key, stream, _Fresh(seen, surprise, sample, value, error))
