@@ -66,6 +66,8 @@ CHANGE_ERR, WING_RINGS = 0.1, SOFT + 3
 anchor is wrong by this part of it, the same for all stars. While the profile stays, such errors cancel."""
 LEAK_REACH, LEAK_STEP = 10.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
+LEAST_LIGHT = 0.1
+"""Of the expected light, below which a fit has run away."""
 LOOSE = np.array([1.0, 0.25])
 """Prior variances of the common factor and of ln FWHM: next to nothing is known of them beforehand."""
 PIXEL_VARIANCE = 1.0 / 12.0
@@ -426,6 +428,7 @@ def _trials(mean: Mean, spreads: Floats, widths: tuple[float, float], believed: 
     filtered = left @ inverse
     chi2 = (filtered * left).sum(axis=-1)
     log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1][:, None] + np.linalg.slogdet(normal)[1])
+    log_like = np.where(solution[..., 0] > LEAST_LIGHT, log_like, -np.inf)  # a star gives light
     found = whole[..., 0, :] + filtered @ spreads[:, :APERTURES] / factor
     found[..., SOFT:] = np.maximum(found[..., SOFT:], 0.0)
     return _Trials(log_like, log_width, whole, found)
@@ -532,10 +535,10 @@ def _ring_swelling(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Float
 
 
 def evened(bright: Bright, fit: Fit, swelling: Floats) -> Bright:
-    """The bright stars' sums as if all had the width of the fit."""
-    change = _ring_swelling(fit, bright.aperture_fwhm_px, swelling) / _ring_swelling(
-        fit, bright.aperture_fwhm_px, np.zeros(1)
-    )
+    """The bright stars' sums as if all had the width of the fit; rings without light stay as they are."""
+    swollen = _ring_swelling(fit, bright.aperture_fwhm_px, swelling)
+    usual = np.broadcast_to(_ring_swelling(fit, bright.aperture_fwhm_px, np.zeros(1)), swollen.shape)
+    change = np.divide(swollen, usual, out=np.ones_like(swollen), where=usual > 0)
     return replace(bright, sums=bright.sums / np.maximum(change, 0.2))
 
 

@@ -34,6 +34,8 @@ star's own light into them."""
 EXACT = 4
 """Sharp apertures, from the first, whose edges cut pixels exactly."""
 FIELD_ROUNDS = 3
+FIELD_STARS = 40
+"""Fewer do not tell how the width changes across the field."""
 FIELD_PRIOR = 0.2
 """Expected size of the change of ln FWHM across the field."""
 FIELD_GAIN = 15.0
@@ -306,7 +308,10 @@ def growth_curve(
         swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
         even = growth.evened(whole, curve.fit, swollen) if field.any() else whole
         mean = growth.mean_shares(even, start, width, 3.2)
-        curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), curve.used, whole, mean, field)
+        fresh = Growth(growth.fit_curve(mean, fwhm, width, anchor), curve.used, whole, mean, field)
+        if not np.isfinite(fresh.fit.share).all():
+            break  # a field that leaves no curve is not believed
+        curve = fresh
     return curve
 
 
@@ -356,7 +361,7 @@ def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Fl
         growth.shares(aperture, np.array(fwhm * 1.001), np.array(beta))
         - growth.shares(aperture, np.array(fwhm), np.array(beta))
     ) / 1e-3
-    if mean.flux.size < 40:
+    if mean.flux.size < FIELD_STARS:
         return np.zeros(5)
     # a star's own flux is free: what is left of the slope is not along the mean shares
     filtered = mean.inverse @ mean.share
@@ -369,6 +374,8 @@ def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Fl
     middle = float(np.median(swelling))
     spread = 1.4826 * float(np.median(np.abs(swelling - middle)))
     kept = np.abs(swelling - middle) < 5.0 * max(spread, 1e-6)
+    if kept.sum() < FIELD_STARS:
+        return np.zeros(5)
     design, weight, swelling = _field_terms(u[kept], v[kept]), weight[kept], swelling[kept]
     normal, projected = (design * weight[:, None]).T @ design, (design * weight[:, None]).T @ swelling
     plain = np.linalg.lstsq(normal, projected, rcond=None)[0]
