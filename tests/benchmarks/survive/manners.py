@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count as count_up
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,18 @@ KEPT = 12
 """Turns whose files stay."""
 
 
-def write_times_s(folder: Path, files: list[bytes], count: int, pause_s: float) -> list[float]:
+def taken_at(data: bytes, utc_s: float) -> bytes:
+    """The same sub taken at another time: to nsgd it is a new one, and is measured."""
+    stamp = datetime.fromtimestamp(utc_s, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode("ascii")
+    at = data.index(b"DATE-OBS= '") + len(b"DATE-OBS= '")
+    return data[:at] + stamp + data[at + len(stamp) :]
+
+
+def write_times_s(folder: Path, files: Iterator[bytes], count: int, pause_s: float) -> list[float]:
     """Write files as INDI and N.I.N.A. do (in pieces, no sync); seconds each."""
     taken = []
     for number in range(count):
-        data = files[number % len(files)]
+        data = next(files)
         begun_s = time.perf_counter()
         with (folder / f"capture_{number:04d}.fits").open("wb", buffering=0) as file:
             for start in range(0, len(data), PIECE):
@@ -48,6 +57,8 @@ def run(folder: Path, count: int, pause_s: float = 0.25) -> tuple[float, float]:
     for number, truth in enumerate(plan.subs):
         path = write_sub(folder / "base" / f"{number}.fits", plan.pixels(number), sub_cards(truth, "Manners"))
         files.append(path.read_bytes())
+    start_utc_s = plan.subs[0].start_utc_s
+    fresh = (taken_at(files[number % len(files)], start_utc_s + 60.0 * (number + len(files))) for number in count_up())
     times: dict[bool, list[float]] = {True: [], False: []}
     lights = folder / "lights"
     lights.mkdir()
@@ -58,7 +69,7 @@ def run(folder: Path, count: int, pause_s: float = 0.25) -> tuple[float, float]:
             time.sleep(0.2)
             part = lights / f"{turn:04d}"
             part.mkdir()
-            times[alone] += write_times_s(part, files, TURN, pause_s)
+            times[alone] += write_times_s(part, fresh, TURN, pause_s)
             if turn >= KEPT:
                 shutil.rmtree(lights / f"{turn - KEPT:04d}")
         daemon.send_signal(signal.SIGCONT)
@@ -78,7 +89,7 @@ def working_daemon(folder: Path, lights: Path) -> Iterator[subprocess.Popen[byte
         time.sleep(5.0)
         yield daemon
         measured = (folder / "log").read_text(errors="replace").count("transmission")
-        assert measured > 3, "the daemon measured nothing beside the camera"
+        assert measured > 10, f"the daemon measured only {measured} subs beside the camera"
     finally:
         daemon.terminate()
         daemon.wait(60)
