@@ -174,10 +174,17 @@ class Night(RuleBasedStateMachine):
             self.daemon.turn()
         while self.daemon.waiting:
             self.daemon.turn()
-        self.mailroom.turn(self.clock.utc)
-        self.mailroom.turn(self.clock.utc)
+        self._deliver()
         if self.mounted:
             self.expected |= {content for content in self.files.values() if content is not None}
+
+    def _deliver(self) -> None:
+        """Send what is due, one message after the other; a turn books what the turn before has sent."""
+        self.mailroom.turn(self.clock.utc)
+        told = -1
+        while told != len(self.service.taken):
+            told = len(self.service.taken)
+            self.mailroom.turn(self.clock.utc)
 
     # ---- files
 
