@@ -28,6 +28,12 @@ terms = Terms(Path(sys.argv[1]), CutOffs(0.75, 0.25, 0.0, 0.6))
 """
 
 
+def _as_in_a_shell() -> None:
+    """Signals do what they do in a login shell, also where the tests run in the background, which ignores some."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """One dashboard on a pty of `columns` x `rows`; all bytes it ever sent are kept."""
 
@@ -53,7 +59,7 @@ class Terminal:
         self._slave = slave
         self.process = subprocess.Popen(
             [*command] or own,
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_as_in_a_shell,
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(environment or {})},
         )  # fmt: skip
 
