@@ -24,7 +24,13 @@ SUBS = 30
 
 
 def process(*arguments: str, **options: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, *arguments], text=True, **options)  # type: ignore[call-overload,no-any-return]
+    """A process that an interrupt ends, also where the tests run in the background, which ignores it."""
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, text=True, preexec_fn=_heed_interrupts, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def worker(address: str) -> subprocess.Popen[str]:
