@@ -181,6 +181,18 @@ def _no_profile() -> Floats:
     return np.empty((0, 12))
 
 
+def _no_departure() -> Floats32:
+    import numpy as np
+
+    return np.empty((0, 0, 10), np.float32)
+
+
+def _no_width() -> Floats32:
+    import numpy as np
+
+    return np.empty(0, np.float32)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
     """A series' stars and sky nodes, in series coordinates (those of its first sub).
@@ -212,6 +224,11 @@ class Catalogue:
     profile: Floats = field(default_factory=_no_profile)
     """(channels, 12) curve of growth of the first sub: beta of its stars, and how the share of each soft aperture,
     each ring and all beyond deviates."""
+    departure: Floats32 = field(default_factory=_no_departure)
+    """(n, channels, 10) by how much a star's share of light in each soft aperture and ring departs from the curve of
+    growth of its sub: neighbours that no list holds, and optics that blur the field unevenly."""
+    departure_fwhm_px: Floats32 = field(default_factory=_no_width)
+    """(n,) FWHM that those apertures are multiples of, pixels of the plane."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.optimize import nnls
 from scipy.special import ndtr
 
 from nsgd.records import Floats
@@ -51,16 +52,16 @@ HALO_WIDTH, HALO_BETA = 3.2, 2.2
 """FWHM, in units of the star's, and beta of a halo as thin cloud, dew and dust make it."""
 EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5, 2e-5, 2e-5])
 """Relative scatter of the sums within sharp apertures by the star's place in its pixel, at a FWHM of 3.2 px."""
+PLAIN = SOFT + 4
+"""Apertures before this one hold most of a star's light and little of anything else."""
+LEAST_SCATTER = 1e-5
 LEAST_COMPANY = 0.004
 """Part of a star's light that an unseen neighbour must shed into one ring to count as one."""
 MOST_MISFIT = 2.2
 """A star whose reduced chi-squared about the mean curve is higher loses weight: it is no single star."""
-SKY_BIAS = 0.03
-"""Error of the sky that all stars may share, in units of the pixel noise; the faint ones show how large it is."""
-_EDGES = np.concatenate((np.zeros((SOFT, len(HARD_FWHM))), np.eye(len(HARD_FWHM)) - np.eye(len(HARD_FWHM), k=-1)))[
-    :, :-1
-]
-"""What light that crosses a hard edge does to the sums: one ring gains what the next one loses."""
+SKY_BIAS = 0.015
+"""Error of the sky that all stars may share, in units of the pixel noise; the faint ones show how large it is. Of real
+subs of four cameras it is 0.012."""
 CHANGE_ERR, WING_RINGS = 0.1, SOFT + 3
 """Light in the wings, from the ring beyond two FWHM on, is where sky, neighbours and models err: its change since the
 anchor is wrong by this part of it, the same for all stars. While the profile stays, such errors cancel."""
@@ -251,37 +252,113 @@ class Mean:
 def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> Mean:
     """Combine stars of unknown flux; neighbours that were not foreseen lose weight, ring by ring and star by star.
 
-    A scatter of the hard apertures' edges about the mean (where the star lies in its pixel) is found from
-    the stars and added to their noise.
+    A scatter of the apertures and of the stars' widths about the mean (by the place in the pixel, by what the optics
+    do to the field, by companions) is found from the stars and added to their noise.
     """
     area = areas(bright.aperture_fwhm_px)
     empty, lit = overlaps(bright.aperture_fwhm_px, fwhm_px, beta)
     fixed = empty * bright.pixel_var + np.outer(area, area) * bright.sky_var
     fixed[np.diag_indices(APERTURES)] *= 1.0 + 1e-9
-    least2 = (EDGE_SCATTER * (3.2 / fwhm_px) ** 2) ** 2
-    share, edge2, damp, sky = start.copy(), least2, np.ones_like(bright.sums), 0.0
+    slope = width_slope(bright.aperture_fwhm_px, fwhm_px, beta)
+    share, damp, sky = _seen_shares(bright, start), np.ones_like(bright.sums), 0.0
+    scatter = _scatter_covariance(_least_scatter2(fwhm_px), share, slope)
     flux = np.maximum(bright.sums[:, SOFT - 1] / share[SOFT - 1], 1e-9)
     for step in range(ROUNDS):
         noise = fixed + (flux / bright.egain_e_per_adu)[:, None, None] * lit
         own = np.diagonal(noise, axis1=1, axis2=2)
         known = noise + (bright.neighbour_var + (damp - 1.0) * own)[:, :, None] * np.eye(APERTURES)
-        edges = (_EDGES * edge2) @ _EDGES.T
-        inverse = np.linalg.inv(known + flux[:, None, None] ** 2 * edges)
-        filtered = inverse @ share
         sums = bright.sums - sky * area
+        if step < ROUNDS - 2:
+            found = scatter2(sums / flux[:, None], noise / flux[:, None, None] ** 2, flux, share, slope)
+            scatter = _scatter_covariance(np.maximum(found, _least_scatter2(fwhm_px)), share, slope)
+        inverse = np.linalg.inv(known + flux[:, None, None] ** 2 * scatter)
+        filtered = inverse @ share
         flux = np.maximum((filtered * sums).sum(axis=1) / (filtered @ share), 1e-9)
         left = sums - flux[:, None] * share
-        damp = _damping(left, own + flux[:, None] ** 2 * np.diag(edges))
+        damp = _damping(left, own + flux[:, None] ** 2 * np.diag(scatter))
         if step == 0:
             # outliers are told from what is expected, before one of them can draw the mean to itself
             continue
-        if step < ROUNDS - 2:
-            edge2 = np.maximum(_edge_scatter(left, flux, known), least2)
         inverse = inverse * _trust(left, inverse)[:, None, None]
         fresh, covariance = _shares_and_sky(bright, inverse, share, flux)
         share, sky = fresh[:-1] * (share[SOFT - 1] / fresh[SOFT - 1]), float(fresh[-1])
     sky_err = float(np.sqrt(covariance[-1, -1]))
     return Mean(share, covariance[:-1, :-1], flux, left, inverse, own + bright.neighbour_var, sky, sky_err)
+
+
+def _seen_shares(bright: Bright, start: Floats) -> Floats:
+    """(10,) median shares of the brightest stars, or the ones to start with where there are few."""
+    most = np.argsort(-bright.sums[:, SOFT - 1], kind="stable")[: max(8, len(bright.sums) // 3)]
+    within = bright.sums[most, SOFT:PLAIN].sum(axis=1)
+    if most.size < 8 or not (within > 0).all():
+        return start
+    seen = np.median(bright.sums[most] / within[:, None], axis=0) * start[SOFT:PLAIN].sum()
+    return np.asarray(np.where(seen > 0.1 * start, seen, start))
+
+
+def width_slope(aperture_fwhm_px: float, fwhm_px: float, beta: float) -> Floats:
+    """(10,) change of the shares with ln FWHM."""
+    wider, plain = shares(aperture_fwhm_px, fwhm_px * np.array([1.001, 1.0]), np.array([beta, beta]))
+    return np.asarray((wider - plain) / 1e-3)
+
+
+_WITHIN = np.zeros((APERTURES, APERTURES))
+_WITHIN[:SOFT, :SOFT] = np.eye(SOFT)
+_WITHIN[SOFT:, SOFT:] = np.tri(APERTURES - SOFT)
+"""Sums of soft apertures and rings to sums within apertures."""
+_APART = np.linalg.inv(_WITHIN)
+_PAIRS = np.triu_indices(APERTURES, 1)
+
+
+def scatter2(part: Floats, noise: Floats, flux: Floats, share: Floats, slope: Floats) -> Floats:
+    """Scatter of single stars about their mean shares that noise does not explain.
+
+    It is what the place in a pixel, an aberration or a companion does. Only ratios of two apertures tell it, since a
+    star's flux is free: the scatter of every pair is the sum of both apertures' own and of how far a star's width
+    draws them apart.
+
+    Parameters
+    ----------
+    part, noise, flux
+        (n, 10) sums over the flux, their (n, 10, 10) covariance in the same units, and (n,) the flux, which only
+        says which stars are bright.
+    share, slope
+        (10,) mean shares and their change with ln FWHM.
+
+    Returns
+    -------
+    ndarray
+        (11,) squared relative scatter of each sum within an aperture, and of ln FWHM; zeros of fewer than 8 stars.
+    """
+    bright = np.argsort(-flux, kind="stable")[: max(8, flux.size // 3)]
+    if bright.size < 8:
+        return np.zeros(APERTURES + 1)
+    within = _WITHIN @ share
+    seen = part[bright] @ _WITHIN.T / within
+    error = _WITHIN @ noise[bright] @ _WITHIN.T / np.outer(within, within)
+    one, other = _PAIRS
+    apart = seen[:, one] - seen[:, other]
+    expected = error[:, one, one] + error[:, other, other] - 2.0 * error[:, one, other]
+    apart -= np.median(apart, axis=0)
+    excess = np.maximum(np.median(apart**2 - 0.455 * expected, axis=0) / 0.455, 0.0)
+    along = _WITHIN @ slope / within
+    design = np.concatenate(
+        (np.eye(APERTURES)[one] + np.eye(APERTURES)[other], ((along[one] - along[other]) ** 2)[:, None]), axis=1
+    )
+    weight = 1.0 / (excess + np.median(expected, axis=0))
+    return np.asarray(nnls(design * weight[:, None], excess * weight)[0])
+
+
+def _scatter_covariance(scatter2: Floats, share: Floats, slope: Floats) -> Floats:
+    """(10, 10) of the soft apertures and rings of a star of flux 1."""
+    each = _APART * (np.sqrt(scatter2[:-1]) * (_WITHIN @ share))
+    return np.asarray(each @ each.T + scatter2[-1] * np.outer(slope, slope))
+
+
+def _least_scatter2(fwhm_px: float) -> Floats:
+    """(11,) squared relative scatter that the place in a pixel makes."""
+    edges = EDGE_SCATTER * (3.2 / fwhm_px) ** 2
+    return np.concatenate((np.full(SOFT, LEAST_SCATTER), edges, np.full(2, LEAST_SCATTER))) ** 2
 
 
 def own_sky_restored(bright: Bright, flux: Floats, share: Floats) -> Bright:
@@ -318,12 +395,29 @@ def with_company(mean: Mean) -> NDArray[np.bool_]:
     return np.asarray(((part > LEAST_COMPANY) & (part > 4.0 * err)).any(axis=1))
 
 
-def _shared_sky(bright: Bright, inverse: Floats, share: Floats, area: Floats) -> tuple[float, float]:
-    """Error of the sky that all stars share, ADU, and its variance: light that goes with no star's flux."""
-    light = inverse @ share
-    sky = inverse @ area - light * ((light @ area) / (light @ share))[:, None]  # whatever the flux may be
-    information = float((sky @ area).sum()) + 1.0 / (SKY_BIAS**2 * bright.pixel_var)
-    return float((sky * bright.sums).sum()) / information, 1.0 / information
+def departures(mean: Mean, fwhm_px: float) -> Floats:
+    """(n, 10) by how much each star's shares depart from the curve, in units of its flux.
+
+    They are shrunk to what is beyond their noise: by how far the stars differ among themselves, or by the star's own
+    excess where that is the larger.
+    """
+    part, noise2 = mean.left / mean.flux[:, None], mean.variance / mean.flux[:, None] ** 2
+    noise2 = noise2 + np.diag(_scatter_covariance(_least_scatter2(fwhm_px), mean.share, np.zeros(APERTURES)))
+    usual2 = np.maximum(np.median(part**2 - 0.455 * noise2, axis=0) / 0.455, 0.0)
+    excess2 = np.maximum(part**2 - noise2, usual2)
+    return np.asarray(part * excess2 / (excess2 + noise2))
+
+
+def departing_shares(known: Floats, known_fwhm_px: Floats, fwhm_px: float) -> Floats:
+    """(n, 10) the same in the apertures of another sub, whose stars have another width.
+
+    Within a ring light is spread evenly; beyond the last one nothing is known of it.
+    """
+    edge2 = np.append(0.0, HARD_FWHM) ** 2
+    place2 = (HARD_FWHM * fwhm_px / known_fwhm_px[:, None]) ** 2
+    part = np.clip((place2[:, :, None] - edge2[:-1]) / np.diff(edge2), 0.0, 1.0)
+    within = (part * known[:, None, SOFT:]).sum(axis=2)
+    return np.concatenate((known[:, :SOFT], np.diff(within, axis=1, prepend=0.0)), axis=1)
 
 
 def _damping(left: Floats, variance: Floats) -> Floats:
@@ -338,18 +432,6 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
     misfit = np.einsum("nk,nkl,nl->n", left, inverse, left) / (APERTURES - 1)
     most = MOST_MISFIT * max(float(np.median(misfit)), 1.0)
     return np.asarray(np.minimum(1.0, (most / np.maximum(misfit, 1e-9)) ** 2))
-
-
-def _edge_scatter(left: Floats, flux: Floats, noise: Floats) -> Floats:
-    """Squared relative scatter of the sums within all but the last hard aperture that noise does not explain."""
-    bright = np.argsort(-flux, kind="stable")[: max(8, flux.size // 3)]
-    if bright.size < 8:
-        return np.zeros(APERTURES - SOFT - 1)
-    seen = np.cumsum(left[bright, SOFT:], axis=1)[:, :-1] / flux[bright, None]
-    ones = np.tri(APERTURES - SOFT)
-    within = ones @ noise[bright][:, SOFT:, SOFT:] @ ones.T
-    expected = np.diagonal(within, axis1=1, axis2=2)[:, :-1] / flux[bright, None] ** 2
-    return np.asarray(np.maximum(np.median(seen**2 - 0.455 * expected, axis=0) / 0.455, 0.0))
 
 
 def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profile | None) -> Fit:

@@ -187,6 +187,8 @@ class GrowthStars:
     sky_adu: Floats
     foreign: Floats
     """(n, 10) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
+    departure: Floats
+    """(n, 10) by how much the star's shares depart from the curve of growth, seen in the sub it was found in."""
     mask_px: Floats
     """Radius within which the star's pixels are kept out of the sky."""
     cell_px: float
@@ -333,15 +335,16 @@ def _bright_sums(
     rings = np.stack((hard[0], *(outer - inner for inner, outer in pairwise(hard))), axis=1)
     sums = np.concatenate((core, rings), axis=1)
     sums -= speck_light(pixels, stars, outline, noise[0])
-    own = sums[:, 2] / (start[2] + stars.foreign[:, 2])
+    own = sums[:, 2] / (start[2] + stars.foreign[:, 2] + stars.departure[:, 2])
     total = stars.foreign[:, growth.SOFT : growth.SOFT + NEAR_RINGS].sum(axis=1)
     lonely = total < max(0.3, float(np.sort(total)[min(20, total.size - 1)])) if total.size else total > 0
     blind = ~np.isfinite(sums) | _cut_off(pixels, stars, outline)
     blind[:, growth.SOFT + NEAR_RINGS :] |= stars.foreign[:, growth.SOFT + NEAR_RINGS :] > MOST_FOREIGN
     with np.errstate(invalid="ignore"):
         chosen = ~blind[:, : growth.SOFT + 1].any(axis=1) & (own > 0) & lonely
-    sums = np.where(blind, own[:, None] * start, sums - own[:, None] * stars.foreign)
-    unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * stars.foreign) ** 2
+    beside = stars.foreign + stars.departure
+    sums = np.where(blind, own[:, None] * start, sums - own[:, None] * beside)
+    unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * np.abs(beside)) ** 2
     into_sky = growth.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
     return growth.Bright(sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm), chosen
 

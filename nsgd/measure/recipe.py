@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 4
+RECIPE = 5
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -188,10 +188,20 @@ def _plane_parts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match)
     anchors = known or [None] * len(frame.planes)
 
     def part(k: int) -> PlanePart:
-        places, known = (x, y, catalogue.flux[:, k]), (anchors[k], catalogue.flags)
+        places, known = (x, y, catalogue.flux[:, k]), (anchors[k], catalogue.flags, _departure_of(catalogue, k))
         return _measure_plane(frame.planes[k], places, discs, seen, frame, known)
 
     return shared(part, range(len(frame.planes)))
+
+
+Departure = tuple[Floats, Floats]
+"""(n, 10) by how much stars depart from the curve of growth, and the FWHM of the apertures that it was seen in."""
+
+
+def _departure_of(catalogue: Catalogue, channel: int) -> Departure:
+    if not catalogue.departure.size:
+        return np.zeros((catalogue.x.size, growth.APERTURES)), np.ones(catalogue.x.size)
+    return catalogue.departure[:, channel].astype(np.float64), catalogue.departure_fwhm_px.astype(np.float64)
 
 
 def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calibration: str) -> SubFacts:
@@ -241,6 +251,8 @@ class PlanePart:
     profile: growth.Profile
     blended: NDArray[np.intp]
     """Numbers of the stars that the curve of growth shows to have company."""
+    departure: Floats
+    """(n, 10) by how much each star's shares depart from that curve."""
 
 
 def _outline(seen: Survey) -> photometry.Outline:
@@ -254,7 +266,7 @@ def _outline(seen: Survey) -> photometry.Outline:
 
 def _measure_plane(
     plane: Plane, catalogue: tuple[Floats, Floats, NDArray[np.float32]], discs: tuple[Floats, Floats, Floats],
-    seen: Survey, frame: Frame, known: tuple[growth.Profile | None, Flags],
+    seen: Survey, frame: Frame, known: tuple[growth.Profile | None, Flags, Departure],
 ) -> PlanePart:  # fmt: skip
     """Mesh, noise and forced photometry of one plane at positions in full-resolution pixels."""
     own = plane is seen.plane
@@ -271,7 +283,7 @@ def _measure_plane(
     # bilinear interpolation between cells halves the variance of one cell
     sky_err = noise * np.sqrt(0.5 / per_cell)
     x, y, bright, curve = _centred_growth(
-        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0], discs)
+        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0], discs, known[2])
     )
     foreign = photometry.foreign_light((x, y, flux0), (x, y, flux0), outline, curve.fit.profile.beta)
     forced = photometry.Forced(x, y, mesh.at(x, y), flux0, foreign, bright)
@@ -282,7 +294,14 @@ def _measure_plane(
         np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err, mesh,
         noise * np.sqrt(plane.sites),
         float(np.nanmedian(mesh.level)), curve.fit.profile, bright[curve.used[growth.with_company(curve.mean)]],
+        _departure(x.size, bright, curve),
     )  # fmt: skip
+
+
+def _departure(number: int, bright: NDArray[np.intp], curve: photometry.Growth) -> Floats:
+    out = np.zeros((number, growth.APERTURES))
+    out[bright[curve.used]] = growth.departures(curve.mean, curve.fit.fwhm_px)
+    return out
 
 
 def _common_err(share_err: Floats, flux: Floats, variance: Floats, flags: Flags) -> float:
@@ -327,7 +346,7 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
 def _centred_growth(
     plane: Plane, mesh: sky.Mesh, forced: tuple[Floats, Floats, Floats], flags: Flags,
     known: tuple[
-        photometry.Outline, tuple[float, float, float], growth.Profile | None, tuple[Floats, Floats, Floats]
+        photometry.Outline, tuple[float, float, float], growth.Profile | None, tuple[Floats, Floats, Floats], Departure
     ],
 ) -> tuple[Floats, Floats, NDArray[np.intp], photometry.Growth]:  # fmt: skip
     """Positions corrected by the bright stars' own centroids, and the curve of growth of those stars.
@@ -336,7 +355,7 @@ def _centred_growth(
     shifted against each other by the air and the lens).
     """
     x, y, flux0 = forced
-    outline, noises, anchor, discs = known
+    outline, noises, anchor, discs, departure = known
     fwhm, noise = outline.fwhm_px, noises[0]
     good = np.flatnonzero((flags == StarFlag.OK) & (flux0 > 40.0 * noise * fwhm))
     if good.size < 8:
@@ -354,8 +373,9 @@ def _centred_growth(
     foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), outline, beta)
     foreign /= np.maximum(flux0[used], 1e-9)[:, None]
     growing = photometry.GrowthStars(
-        x[used], y[used], mesh.at(x[used], y[used]), foreign, _own_disc(plane, (x[used], y[used]), discs),
-        mesh.cell * mesh.bin,
+        x[used], y[used], mesh.at(x[used], y[used]), foreign,
+        growth.departing_shares(departure[0][used], departure[1][used], fwhm),
+        _own_disc(plane, (x[used], y[used]), discs), mesh.cell * mesh.bin,
     )  # fmt: skip
     curve = photometry.growth_curve(plane.pixels, growing, outline, noises, anchor)
     if curve is None:
@@ -399,6 +419,8 @@ def catalogue_from(
         1, frame.header.width_px, frame.header.height_px, frame.channels,
         x[chosen], y[chosen], flux[chosen], flags[chosen] & ~np.uint8(StarFlag.EDGE), fwhm,
         *_nodes(frame, seen), x, y, radius, number, RECIPE, profile,
+        np.stack([part.departure[chosen] for part in parts], axis=1).astype(np.float32),
+        np.full(len(chosen), _outline(seen).fwhm_px, np.float32),
     )  # fmt: skip
     return fresh if previous is None or transform is None else _extended(previous, fresh, transform, settings.max_stars)
 
@@ -492,6 +514,8 @@ def _extended(previous: Catalogue, fresh: Catalogue, transform: Transform, max_s
         np.append(previous.mask_x, mask_x[unseen]), np.append(previous.mask_y, mask_y[unseen]),
         np.append(previous.mask_radius_px, fresh.mask_radius_px[unseen]),
         max(previous.stars_detected, fresh.stars_detected), RECIPE, previous.profile,
+        np.concatenate((previous.departure, fresh.departure[new])),
+        np.append(previous.departure_fwhm_px, fresh.departure_fwhm_px[new]),
     )  # fmt: skip
 
 

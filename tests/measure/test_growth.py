@@ -1,0 +1,75 @@
+"""The curve of growth: what stars have of their own must neither pass for noise nor for cloud."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsgd.measure import growth
+from nsgd.records import Floats
+from nsgd.simulate import Camera, Psf, SkyField
+from tests.measure.planted_subs import clear, field_of, shoot
+
+APERTURE_PX = 2.0
+SHARE = growth.shares(APERTURE_PX, np.array(1.7), np.array(3.0))
+
+
+def star_sums(rng: np.random.Generator, stars: int, apertures: Floats, width: float) -> Floats:
+    """(stars, 10) parts of each star's light in soft apertures and rings, with planted scatter."""
+    soft, within = SHARE[: growth.SOFT], np.cumsum(SHARE[growth.SOFT :])
+    slope = growth.width_slope(APERTURE_PX, 1.7, 3.0)
+    relative = 1.0 + apertures * rng.normal(size=(stars, growth.APERTURES))
+    whole = np.concatenate((soft, within)) * relative
+    rings = np.diff(whole[:, growth.SOFT :], axis=1, prepend=0.0)
+    turned = np.concatenate((whole[:, : growth.SOFT], rings), axis=1)
+    return np.asarray(turned + width * rng.normal(size=(stars, 1)) * slope)
+
+
+def test_the_scatter_of_cores_and_widths_is_told_apart_by_pairs_of_apertures() -> None:
+    rng = np.random.default_rng(3)
+    planted = np.array([0.06, 0.02, 0.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    part = star_sums(rng, 900, planted, 0.03)
+    noise = np.broadcast_to(1e-8 * np.eye(growth.APERTURES), (900, growth.APERTURES, growth.APERTURES))
+    slope = growth.width_slope(APERTURE_PX, 1.7, 3.0)
+    found = np.sqrt(growth.scatter2(part, noise, np.arange(900.0), SHARE, slope))
+    assert found[:2] == pytest.approx(planted[:2], rel=0.2)
+    assert found[-1] == pytest.approx(0.03, rel=0.2)
+    assert found[4:-1] == pytest.approx(0.0, abs=0.006)
+
+
+@given(st.floats(0.5, 2.0), st.integers(0, 2**32 - 1))
+def test_what_stars_have_of_their_own_keeps_its_place_on_the_sky_when_apertures_grow(width: float, seed: int) -> None:
+    known = np.random.default_rng(seed).normal(scale=0.01, size=(3, growth.APERTURES))
+    moved = growth.departing_shares(known, np.full(3, 2.0), 2.0 * width)
+    radius, grown = np.append(0.0, growth.HARD_FWHM), growth.HARD_FWHM * width
+    for before, after in zip(known[:, growth.SOFT :], moved[:, growth.SOFT :], strict=True):
+        within = np.append(0.0, np.cumsum(before))
+        expected = np.interp(np.minimum(grown, radius[-1]) ** 2, radius**2, within)
+        assert np.cumsum(after) == pytest.approx(expected, abs=1e-12)
+    assert np.array_equal(moved[:, : growth.SOFT], known[:, : growth.SOFT])
+
+
+def accompanied(sky_field: SkyField, rng: np.random.Generator) -> SkyField:
+    """Every star with a companion in its wings, a hundredth to a twentieth as bright, too near to be told from it."""
+    distance, angle = rng.uniform(4.5, 11.0, sky_field.x_px.size), rng.uniform(0.0, 2.0 * np.pi, sky_field.x_px.size)
+    return replace(
+        sky_field,
+        x_px=np.append(sky_field.x_px, sky_field.x_px + distance * np.cos(angle)),
+        y_px=np.append(sky_field.y_px, sky_field.y_px + distance * np.sin(angle)),
+        flux_e_s=np.append(sky_field.flux_e_s, sky_field.flux_e_s * rng.uniform(0.01, 0.05, sky_field.x_px.size)),
+        colour=np.tile(sky_field.colour, 2),
+    )
+
+
+def test_companions_and_a_jittering_focus_of_undersampled_stars_do_not_look_like_cloud() -> None:
+    rng = np.random.default_rng(12)
+    camera = Camera(width_px=640, height_px=480)
+    widths = rng.uniform(1.4, 1.8, 10)
+    truths = [clear(camera, psf=Psf(fwhm_px=float(width), beta=3.2)) for width in widths]
+    series = shoot(accompanied(field_of(12, camera, 150), rng), truths, 12)
+    scales = np.array([relation.scale[0] for relation in series.relations])
+    assert np.std(scales / np.mean(scales)) < 0.0025
