@@ -42,6 +42,8 @@ FIELD_GAIN = 15.0
 """Chi-squared that a change across the field must explain to be believed by half: five come by chance."""
 STAR_WIDTH_ERR = 0.005
 """What single stars' ln FWHM may be wrong by, neighbours and pixels being what they are."""
+STAMP_PIXELS = 50_000
+"""Pixels of cut-out stars worked on at a time: they stay in the processor's cache."""
 
 Mask = NDArray[np.bool_]
 
@@ -111,7 +113,7 @@ def soft_sums(pixels: Pixels, x: Floats, y: Floats, sigma_px: float, outline: Ou
     yy = (sin / long) ** 2 + (cos / short) ** 2
     xy = cos * sin * (long**-2 - short**-2)
     step = np.arange(-half, half + 1)
-    for part in np.array_split(np.flatnonzero(inside), max(1, int(inside.sum()) * side * side // 300_000)):
+    for part in _portions(np.flatnonzero(inside), side):
         dx = (step - (x[part] - column[part])[:, None]).astype(np.float32)[:, None, :] / np.float32(sigma_px)
         dy = (step - (y[part] - row[part])[:, None]).astype(np.float32)[:, :, None] / np.float32(sigma_px)
         view = np.exp(
@@ -120,6 +122,11 @@ def soft_sums(pixels: Pixels, x: Floats, y: Floats, sigma_px: float, outline: Ou
         stamp, _, _ = cutouts(pixels, x[part], y[part], half)
         out[part] = np.einsum("nij,nij->n", view, stamp, dtype=np.float64)
     return out
+
+
+def _portions(stars: NDArray[np.intp], side: int) -> list[NDArray[np.intp]]:
+    """Numbers of stars in portions whose cut-outs of side x side pixels are worked on together."""
+    return np.array_split(stars, max(1, stars.size * side * side // STAMP_PIXELS))
 
 
 def hard_sums(pixels: Pixels, x: Floats, y: Floats, radius_px: Floats | float, outline: Outline) -> Floats:
@@ -149,12 +156,15 @@ def wide_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], radius_px: 
     out = np.full((x.size, radius_px.size), np.nan)
     if side > min(pixels.shape):
         return out
-    for part in np.array_split(np.arange(x.size), max(1, x.size * side * side // 300_000)):
+    for part in _portions(np.arange(x.size), side):
         stamp, left, top = cutouts(pixels, x[part], y[part], half)
         light = stamp - sky[part].astype(np.float32)[:, None, None]
         radius, pixel = _ellipse_radius(side, x[part] - left, y[part] - top, outline)
         for k, edge in enumerate(radius_px):
-            cover = np.clip((np.float32(edge) - radius) / pixel + np.float32(0.5), 0.0, 1.0)
+            cover = np.float32(edge) - radius
+            cover /= pixel
+            cover += np.float32(0.5)
+            np.clip(cover, 0.0, 1.0, out=cover)
             out[part, k] = np.einsum("nij,nij->n", cover, light)
             if not np.isfinite(out[part, k]).all():
                 missing = ((cover > 0) & ~np.isfinite(light)).any(axis=(1, 2))
@@ -174,8 +184,10 @@ def _ellipse_radius(side: int, x: Floats, y: Floats, outline: Outline) -> tuple[
     along *= np.float32(1.0 / long)
     across *= np.float32(1.0 / short)
     along *= along
-    along += across * across
-    return np.sqrt(radius2), np.sqrt(along / np.maximum(radius2, np.float32(1e-6)))
+    across *= across
+    along += across
+    along /= np.maximum(radius2, np.float32(1e-6))
+    return np.sqrt(radius2, out=radius2), np.sqrt(along, out=along)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,22 +245,15 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
     """
     long, short, angle = outline.axes
     half = int(np.ceil(growth.hard_radius(outline.fwhm_px)[-1] * long)) + 2
-    if 2 * half + 1 > min(pixels.shape):
-        return np.zeros((stars.x.size, growth.APERTURES))
-    stamp, left, top = cutouts(pixels, stars.x, stars.y, half)
-    highest = _highest_beside(stamp)
-    lead = stamp[:, 1:-1, 1:-1] - highest
-    star, row, column = np.nonzero(lead > 5.0 * noise_adu)
-    alone = lead[star, row, column] > highest[star, row, column] - stars.sky_adu[star].astype(np.float32)
-    star, row, column = star[alone], row[alone], column[alone]
-    dx = left[star] + column + 1 - stars.x[star]
-    dy = top[star] + row + 1 - stars.y[star]
+    out = np.zeros((stars.x.size, growth.APERTURES))
+    if 2 * half + 1 > min(pixels.shape) or not stars.x.size:
+        return out
+    found = [_specks(pixels, stars, part, half, noise_adu) for part in _portions(np.arange(stars.x.size), 2 * half + 1)]
+    star, dx, dy, excess = (np.concatenate(column) for column in zip(*found, strict=True))
     along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
     distance = np.hypot(along / long, across / short)
     outside = distance > outline.fwhm_px
-    star, row, column, distance = star[outside], row[outside] + 1, column[outside] + 1, distance[outside]
-    around = [stamp[star, row + j, column + i] for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
-    excess = stamp[star, row, column] - np.mean(around, axis=0)
+    star, distance, excess = star[outside], distance[outside], excess[outside]
     edges = np.concatenate(([0.0], growth.hard_radius(outline.fwhm_px)))
     view = np.concatenate(
         (
@@ -257,9 +262,26 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
         ),
         axis=1,
     )
-    out = np.zeros((stars.x.size, growth.APERTURES))
     np.add.at(out, star, view * excess[:, None])
     return out
+
+
+def _specks(
+    pixels: Pixels, stars: GrowthStars, part: NDArray[np.intp], half: int, noise_adu: float
+) -> tuple[NDArray[np.intp], Floats, Floats, Pixels]:
+    """Specks about some of the stars: the star's number, the distance from it in x and y, and the excess light, ADU."""
+    stamp, left, top = cutouts(pixels, stars.x[part], stars.y[part], half)
+    highest = _highest_beside(stamp)
+    lead = stamp[:, 1:-1, 1:-1] - highest
+    place = np.flatnonzero(lead > 5.0 * noise_adu)
+    star = place // lead[0].size
+    alone = lead.reshape(-1)[place] > highest.reshape(-1)[place] - stars.sky_adu[part[star]].astype(np.float32)
+    star, row, column = np.unravel_index(place[alone], lead.shape)
+    row, column = row + 1, column + 1
+    around = [stamp[star, row + j, column + i] for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
+    excess = stamp[star, row, column] - np.mean(around, axis=0)
+    number = part[star]
+    return number, left[star] + column - stars.x[number], top[star] + row - stars.y[number], excess
 
 
 def _highest_beside(stamp: Pixels) -> Pixels:
