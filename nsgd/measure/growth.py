@@ -260,30 +260,63 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
     fixed = empty * bright.pixel_var + np.outer(area, area) * bright.sky_var
     fixed[np.diag_indices(APERTURES)] *= 1.0 + 1e-9
     slope = width_slope(bright.aperture_fwhm_px, fwhm_px, beta)
-    share, damp, sky = _seen_shares(bright, start), np.ones_like(bright.sums), 0.0
+    # stars run along the last axis: all of them are worked on at once
+    seen, neighbour_var = np.ascontiguousarray(bright.sums.T), np.ascontiguousarray(bright.neighbour_var.T)
+    share, damp, sky = _seen_shares(bright, start), np.ones_like(seen), 0.0
     scatter = _scatter_covariance(_least_scatter2(fwhm_px), share, slope)
-    flux = np.maximum(bright.sums[:, SOFT - 1] / share[SOFT - 1], 1e-9)
+    flux = np.maximum(seen[SOFT - 1] / share[SOFT - 1], 1e-9)
+    noises = np.stack((fixed, lit))
     for step in range(ROUNDS):
-        noise = fixed + (flux / bright.egain_e_per_adu)[:, None, None] * lit
-        own = np.diagonal(noise, axis1=1, axis2=2)
-        known = noise + (bright.neighbour_var + (damp - 1.0) * own)[:, :, None] * np.eye(APERTURES)
-        sums = bright.sums - sky * area
+        amount = np.stack((np.ones_like(flux), flux / bright.egain_e_per_adu))
+        sums = seen - sky * area[:, None]
         if step < ROUNDS - 2:
-            found = scatter2(sums / flux[:, None], noise / flux[:, None, None] ** 2, flux, share, slope)
+            found = scatter2((sums / flux).T, (noises, (amount / flux**2).T), flux, share, slope)
             scatter = _scatter_covariance(np.maximum(found, _least_scatter2(fwhm_px)), share, slope)
-        inverse = np.linalg.inv(known + flux[:, None, None] ** 2 * scatter)
-        filtered = inverse @ share
-        flux = np.maximum((filtered * sums).sum(axis=1) / (filtered @ share), 1e-9)
-        left = sums - flux[:, None] * share
-        damp = _damping(left, own + flux[:, None] ** 2 * np.diag(scatter))
+        own = np.diagonal(noises, axis1=1, axis2=2).T @ amount
+        known = _combined(np.concatenate((noises, scatter[None])), np.concatenate((amount, flux[None] ** 2)))
+        known[_DIAGONAL] += neighbour_var + (damp - 1.0) * own
+        inverse = inverses(known)
+        filtered = _times(inverse, share)
+        flux = np.maximum((filtered * sums).sum(axis=0) / (share @ filtered), 1e-9)
+        left = sums - flux * share[:, None]
+        damp = _damping(left, own + flux**2 * np.diag(scatter)[:, None])
         if step == 0:
             # outliers are told from what is expected, before one of them can draw the mean to itself
             continue
-        inverse = inverse * _trust(left, inverse)[:, None, None]
-        fresh, covariance = _shares_and_sky(bright, inverse, share, flux)
+        trust = _trust(left, inverse)
+        fresh, covariance = _shares_and_sky((seen, area, bright.pixel_var), (inverse, trust), share, flux)
         share, sky = fresh[:-1] * (share[SOFT - 1] / fresh[SOFT - 1]), float(fresh[-1])
     sky_err = float(np.sqrt(covariance[-1, -1]))
-    return Mean(share, covariance[:-1, :-1], flux, left, inverse, own + bright.neighbour_var, sky, sky_err)
+    inverse = np.ascontiguousarray(np.moveaxis(inverse * trust, -1, 0))
+    return Mean(share, covariance[:-1, :-1], flux, left.T, inverse, (own + neighbour_var).T, sky, sky_err)
+
+
+_DIAGONAL = np.diag_indices(APERTURES)
+
+
+def _combined(kinds: Floats, amount: Floats) -> Floats:
+    """(10, 10, n) sums of some (kinds, 10, 10) covariances, of each of which a star has its own (kinds, n) amount."""
+    return np.asarray((kinds.reshape(len(kinds), -1).T @ amount).reshape(APERTURES, APERTURES, -1))
+
+
+def _times(matrices: Floats, vector: Floats) -> Floats:
+    """(10, n) products of (10, 10, n) symmetric matrices with a vector, the same or (10, n) one for each."""
+    if vector.ndim == 1:
+        return np.asarray((vector @ matrices.reshape(APERTURES, -1)).reshape(APERTURES, -1))
+    return np.asarray((matrices * vector).sum(axis=1))
+
+
+def inverses(matrices: Floats) -> Floats:
+    """Inverses of (k, k, n) positive definite matrices, made in their place: Gauss and Jordan's, of all n at once."""
+    step = np.empty_like(matrices)
+    for k in range(len(matrices)):
+        pivot = 1.0 / matrices[k, k]
+        column = matrices[:, k].copy()
+        column[k], matrices[:, k], matrices[k, k] = 0.0, 0.0, 1.0
+        matrices[k] *= pivot
+        matrices[:k, k], matrices[k + 1 :, k] = 0.0, 0.0
+        matrices -= np.multiply(column[:, None], matrices[k], out=step)
+    return matrices
 
 
 def _seen_shares(bright: Bright, start: Floats) -> Floats:
@@ -308,9 +341,10 @@ _WITHIN[SOFT:, SOFT:] = np.tri(APERTURES - SOFT)
 """Sums of soft apertures and rings to sums within apertures."""
 _APART = np.linalg.inv(_WITHIN)
 _PAIRS = np.triu_indices(APERTURES, 1)
+_OF_PAIR = np.eye(APERTURES)[_PAIRS[0]] + np.eye(APERTURES)[_PAIRS[1]]
 
 
-def scatter2(part: Floats, noise: Floats, flux: Floats, share: Floats, slope: Floats) -> Floats:
+def scatter2(part: Floats, noise: tuple[Floats, Floats], flux: Floats, share: Floats, slope: Floats) -> Floats:
     """Scatter of single stars about their mean shares that noise does not explain.
 
     It is what the place in a pixel, an aberration or a companion does. Only ratios of two apertures tell it, since a
@@ -319,9 +353,10 @@ def scatter2(part: Floats, noise: Floats, flux: Floats, share: Floats, slope: Fl
 
     Parameters
     ----------
-    part, noise, flux
-        (n, 10) sums over the flux, their (n, 10, 10) covariance in the same units, and (n,) the flux, which only
-        says which stars are bright.
+    part, flux
+        (n, 10) sums over the flux, and (n,) the flux, which only says which stars are bright.
+    noise
+        (kinds, 10, 10) covariances and (n, kinds) how much of each a star has, in units of its flux squared.
     share, slope
         (10,) mean shares and their change with ln FWHM.
 
@@ -334,19 +369,25 @@ def scatter2(part: Floats, noise: Floats, flux: Floats, share: Floats, slope: Fl
     if bright.size < 8:
         return np.zeros(APERTURES + 1)
     within = _WITHIN @ share
-    seen = part[bright] @ _WITHIN.T / within
-    error = _WITHIN @ noise[bright] @ _WITHIN.T / np.outer(within, within)
+    seen = (part[bright] @ _WITHIN.T / within).T
+    error = _WITHIN @ noise[0] @ _WITHIN.T / np.outer(within, within)
     one, other = _PAIRS
-    apart = seen[:, one] - seen[:, other]
-    expected = error[:, one, one] + error[:, other, other] - 2.0 * error[:, one, other]
-    apart -= np.median(apart, axis=0)
-    excess = np.maximum(np.median(apart**2 - 0.455 * expected, axis=0) / 0.455, 0.0)
+    apart = seen[one] - seen[other]
+    expected = (noise[1][bright] @ (error[:, one, one] + error[:, other, other] - 2.0 * error[:, one, other])).T
+    apart -= _medians(apart)[:, None]
+    excess = np.maximum(_medians(apart**2 - 0.455 * expected) / 0.455, 0.0)
     along = _WITHIN @ slope / within
-    design = np.concatenate(
-        (np.eye(APERTURES)[one] + np.eye(APERTURES)[other], ((along[one] - along[other]) ** 2)[:, None]), axis=1
-    )
-    weight = 1.0 / (excess + np.median(expected, axis=0))
+    design = np.concatenate((_OF_PAIR, ((along[one] - along[other]) ** 2)[:, None]), axis=1)
+    weight = 1.0 / (excess + _medians(expected))
     return np.asarray(nnls(design * weight[:, None], excess * weight)[0])
+
+
+def _medians(values: Floats) -> Floats:
+    """(k,) medians of (k, n) rows, NaN where a value is: of short rows in a third of the time of numpy's."""
+    ordered = np.sort(values, axis=1)
+    middle = values.shape[1] // 2
+    median = ordered[:, middle] if values.shape[1] % 2 else 0.5 * (ordered[:, middle - 1] + ordered[:, middle])
+    return np.where(np.isnan(ordered[:, -1]), np.nan, median)
 
 
 def _scatter_covariance(scatter2: Floats, share: Floats, slope: Floats) -> Floats:
@@ -367,25 +408,35 @@ def own_sky_restored(bright: Bright, flux: Floats, share: Floats) -> Bright:
     return replace(bright, sums=bright.sums + lost[:, None] * areas(bright.aperture_fwhm_px))
 
 
-def _shares_and_sky(bright: Bright, inverse: Floats, share: Floats, flux: Floats) -> tuple[Floats, Floats]:
+def _shares_and_sky(
+    seen: tuple[Floats, Floats, float], weight: tuple[Floats, Floats], share: Floats, flux: Floats
+) -> tuple[Floats, Floats]:
     """(11,) mean shares and the error of the sky that all stars share (ADU), and their (11, 11) covariance.
 
     Stars of many brightnesses tell both apart, whatever the flux of each may be: faint ones hold the sky's error,
     bright ones the shares. Of stars all alike only what is known of the sky beforehand does.
+
+    Parameters
+    ----------
+    seen
+        (10, n) sums, areas of the apertures and variance of a pixel.
+    weight
+        (10, 10, n) inverse covariances, and (n,) weights of the stars.
     """
-    area = areas(bright.aperture_fwhm_px)
-    whole = np.concatenate(
-        (flux[:, None, None] * np.eye(APERTURES), np.broadcast_to(area[:, None], (flux.size, APERTURES, 1))), axis=2
-    )
-    light = inverse @ share
-    along = light[:, :, None] * light[:, None, :] / (light @ share)[:, None, None]
-    gauge = (flux[:, None, None] ** 2 * along).sum(axis=0)
-    held = np.swapaxes(whole, 1, 2) @ (inverse - along)
-    information, told = (held @ whole).sum(axis=0), np.einsum("nkl,nl->k", held, bright.sums)
-    information[:-1, :-1] += gauge
-    told[:-1] += gauge @ share
-    information[-1, -1] += 1.0 / (SKY_BIAS**2 * bright.pixel_var)
-    return np.linalg.solve(information, told), np.linalg.inv(information)
+    (sums, area, pixel_var), (inverse, trust) = seen, weight
+    light = _times(inverse, share)
+    alike = light / (share @ light)
+    # what a star's own flux, which is free, takes up is no information; the shares' scale is held where it is
+    of_sky = _times(inverse, area) - alike * (area @ light)
+    of_sums = _times(inverse, sums) - alike * (light * sums).sum(axis=0)
+    information: Floats = np.empty((APERTURES + 1, APERTURES + 1))
+    told: Floats = np.empty(APERTURES + 1)
+    information[:-1, :-1] = (inverse.reshape(-1, flux.size) @ (trust * flux**2)).reshape(APERTURES, APERTURES)
+    information[:-1, -1] = information[-1, :-1] = of_sky @ (trust * flux)
+    information[-1, -1] = area @ of_sky @ trust + 1.0 / (SKY_BIAS**2 * pixel_var)
+    told[:-1] = of_sums @ (trust * flux) + light @ (trust * flux**2)
+    told[-1] = area @ of_sums @ trust
+    return np.asarray(np.linalg.solve(information, told)), np.asarray(np.linalg.inv(information))
 
 
 def with_company(mean: Mean) -> NDArray[np.bool_]:
@@ -421,15 +472,16 @@ def departing_shares(known: Floats, known_fwhm_px: Floats, fwhm_px: float) -> Fl
 
 
 def _damping(left: Floats, variance: Floats) -> Floats:
-    """(n, 10) factor on the noise of sums that lie far from the mean, smooth so that no sub flips a star in or out."""
+    """(10, n) factor on the noise of sums that lie far from the mean, smooth so that no sub flips a star in or out."""
     pull = np.abs(left) / np.sqrt(variance)
-    width = np.maximum(1.4826 * np.median(pull, axis=0), 1.0)
-    return np.asarray(1.0 + (pull / (2.5 * width)) ** 4)
+    width = np.maximum(1.4826 * _medians(pull), 1.0)
+    far2 = (pull / (2.5 * width)[:, None]) ** 2
+    return np.asarray(1.0 + far2 * far2)
 
 
 def _trust(left: Floats, inverse: Floats) -> Floats:
     """(n,) weight of each star by how well it follows the mean curve."""
-    misfit = np.einsum("nk,nkl,nl->n", left, inverse, left) / (APERTURES - 1)
+    misfit = (left * _times(inverse, left)).sum(axis=0) / (APERTURES - 1)
     most = MOST_MISFIT * max(float(np.median(misfit)), 1.0)
     return np.asarray(np.minimum(1.0, (most / np.maximum(misfit, 1e-9)) ** 2))
 
@@ -520,18 +572,29 @@ def _share_variance(found: Floats, whole: Floats, noise: tuple[Floats, Floats], 
     """(n, 10) relative variance of each enclosed share, one common factor of all sums being of no account.
 
     Width and deviations may trade against each other; what counts is how well the sums themselves fix the
-    shares, so the covariance is that of their sum, posterior to the data, which do not see what lies beyond.
+    shares, so the covariance is that of their sum, posterior to the data, which do not see what lies beyond:
+    of factor and width first, and of the deviations where both are given.
+
+    Parameters
+    ----------
+    noise
+        (10, 10) covariance of the sums and (n, 11, 11) of the deviations.
     """
     covariance, spread = noise
-    believed = spread + (np.swapaxes(whole, 1, 2) * LOOSE) @ whole
-    seen = believed[:, :APERTURES]
-    posterior = believed - np.swapaxes(seen, 1, 2) @ np.linalg.inv(seen[..., :APERTURES] + covariance) @ seen
+    seen = whole[..., :APERTURES]
+    inverse = np.linalg.inv(spread[:, :APERTURES, :APERTURES] + covariance)
+    drawn = spread[..., :APERTURES] @ inverse
+    left = spread - drawn @ spread[:, :APERTURES]
+    along = whole - seen @ np.swapaxes(drawn, 1, 2)
+    known = np.linalg.inv(np.diag(1.0 / LOOSE) + seen @ inverse @ np.swapaxes(seen, 1, 2))
     within = np.tri(APERTURES, APERTURES + 1)
     within[:SOFT] = np.eye(APERTURES, APERTURES + 1)[:SOFT]
     within[SOFT:, :SOFT] = 0.0
     rings = (np.arange(APERTURES + 1) >= SOFT) / total
     change = within / cumulated(found[:, :APERTURES])[..., None] - rings[:, None, :]
-    return np.asarray(np.maximum(((change @ posterior) * change).sum(axis=-1), 0.0))
+    moved = change @ np.swapaxes(along, 1, 2)
+    variance = ((change @ left) * change).sum(axis=-1) + ((moved @ known) * moved).sum(axis=-1)
+    return np.asarray(np.maximum(variance, 0.0))
 
 
 def cumulated(parts: Floats) -> Floats:
