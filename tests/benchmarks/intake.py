@@ -225,6 +225,7 @@ def smb_server(place: Path) -> Iterator[int]:
     server = subprocess.Popen(
         ["smbd", "--foreground", "--no-process-group", "-s", str(place / "smb.conf")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,  # where it is told to end, it ends all of its process group
     )  # fmt: skip
     try:
         time.sleep(2.0)
