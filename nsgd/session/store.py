@@ -428,8 +428,9 @@ class Reader:
         return sorted(found, key=lambda item: natural_key(item.path))
 
     def present_files(self) -> list[str]:
-        """Paths of all subs whose files were there when last looked for."""
-        return [_path(row[0]) for row in self._query(f"SELECT path FROM {self._table('subs')} WHERE NOT gone")]
+        """Every place where the file of a sub was when last looked for; some subs lie in several."""
+        sql = f"SELECT path FROM {self._table('subs')} WHERE NOT gone UNION SELECT path FROM {self._table('files')} "
+        return [_path(row[0]) for row in self._query(sql + "WHERE outcome = ?", _SUB)]
 
     def daemon(self) -> DaemonStatus | None:
         """The daemon's last word about itself, None where there never was one."""

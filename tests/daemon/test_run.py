@@ -108,6 +108,21 @@ def test_a_sub_deleted_while_no_daemon_ran_is_marked_at_the_next_start(lights: P
         assert [row.gone for row in reader.subs()] == [False, True]
 
 
+def test_a_copy_deleted_while_no_daemon_ran_is_no_place_to_look_for_the_sub(lights: Path, place: Path) -> None:
+    first, second = write_subs(lights, range(2))
+    copy = lights / "copy.fits"
+    shutil.copy(first, copy)
+    shutil.copy(first, lights / "third.fits")
+    serve(place, settings_for(lights), lambda reader: len(reader.present_files()) == 4)
+    copy.unlink()
+    serve(place, settings_for(lights), lambda reader: len(reader.present_files()) == 3)
+    first.unlink()
+    (lights / "third.fits").unlink()
+    serve(place, settings_for(lights), lambda reader: len(reader.present_files()) == 1)
+    with Reader.open(place) as reader:
+        assert {row.gone for row in reader.subs() if row.path != str(second)} == {True}
+
+
 def test_a_mistake_of_nsgd_over_one_sub_is_that_subs_failure(
     lights: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
