@@ -544,28 +544,49 @@ class _Trials:
 
 
 def _trials(mean: Mean, spreads: Floats, widths: tuple[float, float], believed: tuple[Floats, Floats]) -> _Trials:
-    aperture_fwhm, fwhm = widths
     betas, expected = believed
     inverse = np.linalg.inv(mean.covariance + spreads[:, :APERTURES, :APERTURES])
-    log_width = np.full((1, betas.size), np.log(fwhm))
+    log_width = np.full((1, betas.size), np.log(widths[1]))
     for _ in range(4):
-        plain, wider = _whole_shares(aperture_fwhm, np.exp(np.stack((log_width, log_width + 1e-3))), betas)
-        whole = np.stack((plain + expected, (wider - plain) / 1e-3), axis=-2)
-        jacobian = whole[..., :APERTURES]
-        rows = jacobian.reshape(len(jacobian), -1, APERTURES) @ inverse
-        weighted = rows.reshape(-1, betas.size, 2, APERTURES)
-        normal = weighted @ np.swapaxes(jacobian, -1, -2)
-        solution = np.linalg.solve(normal, (weighted @ mean.share)[..., None])[..., 0]
-        log_width = log_width + np.clip(solution[..., 1] / solution[..., 0], -0.2, 0.2)
-    factor = solution[..., :1]
-    left = mean.share - factor * jacobian[..., 0, :]
+        plain, slope = _shares_and_slope(widths[0], np.exp(log_width), betas)
+        plain += expected
+        seen, along = plain[..., :APERTURES], slope[..., :APERTURES]
+        of_seen, of_along = seen @ inverse, along @ inverse
+        # the normal equations of a factor and a step of ln FWHM, two by two
+        both = (of_seen * along).sum(axis=-1)
+        ones, others = (of_seen * seen).sum(axis=-1), (of_along * along).sum(axis=-1)
+        determinant = ones * others - both**2
+        told, asked = of_seen @ mean.share, of_along @ mean.share
+        factor = (told * others - asked * both) / determinant
+        log_width = log_width + np.clip((asked * ones - told * both) / determinant / factor, -0.2, 0.2)
+    left = mean.share - factor[..., None] * seen
     filtered = left @ inverse
     chi2 = (filtered * left).sum(axis=-1)
-    log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1][:, None] + np.linalg.slogdet(normal)[1])
-    log_like = np.where(solution[..., 0] > LEAST_LIGHT, log_like, -np.inf)  # a star gives light
-    found = whole[..., 0, :] + filtered @ spreads[:, :APERTURES] / factor
+    log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1][:, None] + np.log(np.abs(determinant)))
+    log_like = np.where(factor > LEAST_LIGHT, log_like, -np.inf)  # a star gives light
+    found = plain + filtered @ spreads[:, :APERTURES] / factor[..., None]
     found[..., SOFT:] = np.maximum(found[..., SOFT:], 0.0)
-    return _Trials(log_like, log_width, whole, found)
+    return _Trials(log_like, log_width, np.stack((plain, slope), axis=-2), found)
+
+
+def _shares_and_slope(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> tuple[Floats, Floats]:
+    """(..., 11) `_whole_shares` and their change with ln FWHM, of (..., betas) widths."""
+    sigma2 = soft_sigma(aperture_fwhm_px) ** 2
+    blurred = sigma2 + PIXEL_VARIANCE
+    alpha2, power = _scale2(fwhm_px, beta)[..., None], beta[:, None]
+    reach = (1.0 - ENCLOSED) ** (-1.0 / (power - 1.0)) - 1.0
+    half = 0.5 * alpha2 / blurred
+    light = np.exp(-half[..., None] * reach[:, None, :])
+    light = light @ np.stack((ENCLOSED_WEIGHT + 0.0 * reach, ENCLOSED_WEIGHT * reach), axis=-1)
+    soft, wider = sigma2 / blurred * light[..., 0], -2.0 * sigma2 / blurred * half * light[..., 1]
+    # as in `enclosed`
+    ratio = hard_radius(aperture_fwhm_px) ** 2 / alpha2
+    outside, part = (1.0 + ratio) ** (1.0 - power), ratio / (1.0 + ratio)
+    blur = 4.0 * PIXEL_VARIANCE * (power - 1.0) * power / alpha2 * part / (1.0 + ratio) * outside
+    gone = 2.0 * (power - 1.0) * part * outside + blur * (2.0 * (power + 1.0) * part - 4.0)
+    edges = np.concatenate((np.zeros_like(alpha2), 1.0 - outside - blur, np.ones_like(alpha2)), axis=-1)
+    moved = np.concatenate((np.zeros_like(alpha2), -gone, np.zeros_like(alpha2)), axis=-1)
+    return np.concatenate((soft, np.diff(edges)), axis=-1), np.concatenate((wider, np.diff(moved)), axis=-1)
 
 
 def _share_variance(found: Floats, whole: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
