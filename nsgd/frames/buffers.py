@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 import mmap
 import weakref
+from contextlib import suppress
 
 import numpy as np
 
 from nsgd.records import Pixels
 
-LEAST_BYTES, LARGEST_BYTES = 1 << 23, 1 << 26
-"""Smaller arrays come cheap; larger ones (a whole picture, of which a Bayer sub's planes are made) are not kept, since
-they would lie idle while what was made of them needs the memory."""
+LEAST_BYTES = 1 << 23
+"""Smaller arrays come cheap."""
 MOST_KEPT_BYTES = 1 << 28
 _spare: list[mmap.mmap] = []
-"""Blocks that nobody uses, the last one given back at the end."""
+"""Blocks that nobody uses, the last one given back at the end; the kernel may take their memory where it is short."""
+_PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+"""Memory of this process alone comes in large pages, shared memory in small ones."""
 
 
 def empty(shape: tuple[int, ...]) -> Pixels:
@@ -30,7 +32,7 @@ def empty(shape: tuple[int, ...]) -> Pixels:
         There is not so much.
     """
     count = math.prod(shape)
-    if not LEAST_BYTES <= 4 * count <= LARGEST_BYTES:
+    if not LEAST_BYTES <= 4 * count <= MOST_KEPT_BYTES:
         return np.empty(shape, np.float32)
     block = _block(4 * count)
     whole = np.frombuffer(block, np.float32)
@@ -43,7 +45,7 @@ def _block(nbytes: int) -> mmap.mmap:
         if len(block) == nbytes:
             return _spare.pop(number)
     try:
-        block = mmap.mmap(-1, nbytes)
+        block = mmap.mmap(-1, nbytes, **_PRIVATE)
     except OSError as error:
         raise MemoryError from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -52,6 +54,9 @@ def _block(nbytes: int) -> mmap.mmap:
 
 
 def _give_back(block: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_FREE"):
+        with suppress(OSError):  # only this block's memory, not what it is used for, hangs on an old kernel
+            block.madvise(mmap.MADV_FREE)
     _spare.append(block)
     while sum(len(one) for one in _spare) > MOST_KEPT_BYTES:
         _spare.pop(0)

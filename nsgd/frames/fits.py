@@ -20,8 +20,16 @@ from numpy.typing import NDArray
 
 from nsgd.errors import NotASub, UnreadableFrame
 from nsgd.frames.buffers import empty
-from nsgd.frames.header import Card, Cards, Value
-from nsgd.frames.planes import Decoded, check_budget
+from nsgd.frames.header import Card, Cards, Value, bayer_pattern, stated_binning
+from nsgd.frames.planes import (
+    SAMPLE_RUN_PIXELS,
+    Decoded,
+    Split,
+    check_budget,
+    empty_planes,
+    put_colours,
+    sample_places,
+)
 from nsgd.frames.source import Source
 from nsgd.records import Pixels
 from nsgd.threads import shared
@@ -34,6 +42,8 @@ CHUNK_BYTES = 1 << 18
 """Bytes converted at a time: small enough for the second-level cache."""
 STRETCH_BYTES = 1 << 22
 """Bytes that one thread reads before it takes the next stretch."""
+SPLIT_BYTES, SPLIT_STEPS = 1 << 19, 4
+"""Bytes of two rows' colours that are split at a time, and how often before a thread takes the next part."""
 PAGE_BYTES = 4096
 """Unit in which file systems hand out space; a page of zeros is one that was not written yet."""
 
@@ -208,6 +218,9 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
     cards, offset = read_cards(file)
     layout = image_layout(cards, offset)
     check_budget(cards, layout.shape, budget_bytes)
+    split = split_while_read(file, layout, cards)
+    if split is not None:
+        return Decoded(cards, np.empty(0, np.float32), type_maximum(layout), split)
     pixels = read_pixels(file, layout)
     unwritten = unwritten_share(pixels, layout)
     if unwritten and not _sum_is_right(file, cards, layout):
@@ -349,6 +362,68 @@ def read_pixels(file: Source, layout: Layout) -> Pixels:
     return out.reshape(layout.shape)
 
 
+def split_while_read(file: Source, layout: Layout, cards: Cards) -> Split | None:
+    """The colours of a Bayer picture, split while its rows lie in the processor's cache.
+
+    None for every other picture, and where rows, columns or pages look as if they might be empty: those are read
+    whole and looked at.
+
+    Raises
+    ------
+    UnreadableFrame
+        As `read_pixels`.
+    """
+    pattern = bayer_pattern(cards, layout.shape[0]) if len(layout.shape) == 2 else ""
+    plain = layout.bitpix in (8, 16) and layout.blank is None and layout.shape[0] % 2 == 0
+    if not isinstance(file, FileIO) or not hasattr(os, "preadv"):
+        return None
+    if not pattern or not plain or stated_binning(cards) > 1:
+        return None
+    (height, width), number = layout.shape, file.fileno()
+    probes = [_pixels_from(number, layout, row * width, width) for row in (0, (height - 1) // 3, height - 1)]
+    if not np.any(probes, axis=0).all():
+        return None
+    planes = empty_planes(layout.shape, pattern)
+    step = max(SPLIT_BYTES // (2 * width), 1)
+
+    def part(first: int) -> bool:
+        strip = np.empty((2 * step, width), np.float32)
+        for row in range(first, min(first + SPLIT_STEPS * step, height // 2), step):
+            rows = strip[: height - 2 * row]
+            _pixels_from(number, layout, 2 * row * width, rows.size, rows.reshape(-1))
+            if _may_be_empty(rows, 2 * row * width, layout):
+                return False
+            put_colours(rows, pattern, planes, row)
+        return True
+
+    if not all(shared(part, range(0, height // 2, SPLIT_STEPS * step))):
+        return None
+    places = sample_places(layout.pixels)
+    return Split(
+        layout.shape, planes, np.stack([_pixels_from(number, layout, place, SAMPLE_RUN_PIXELS) for place in places])
+    )
+
+
+def _pixels_from(number: int, layout: Layout, first: int, count: int, out: Pixels | None = None) -> Pixels:
+    """Some pixels of a picture, from the `first` one on."""
+    pixels = np.empty(count, np.float32) if out is None else out
+    _read_stretch(_from(number, layout, slice(first, first + count)), layout, pixels)
+    return pixels
+
+
+def _may_be_empty(rows: Pixels, first: int, layout: Layout) -> bool:
+    """Whether a row of zeros or a page of zero bytes may be among these rows, the first pixel of which is given."""
+    last = rows.shape[1] - 1
+    if not rows[:, [0, last // 3, last]].any(axis=1).all():
+        return True
+    if layout.bzero == 0.0:
+        return False
+    run, flat = PAGE_BYTES * 8 // layout.bitpix, rows.reshape(-1)
+    begins = np.arange(-first % run, flat.size, run)
+    nothing = [flat[np.minimum(begins + place, flat.size - 1)] == np.float32(layout.bzero) for place in (0, 1, 5)]
+    return bool(np.all(nothing, axis=0).any())
+
+
 def _from(file_number: int, layout: Layout, part: slice) -> Fill:
     """`readinto` from a place of its own, so that two threads can read one file."""
     place = layout.offset + int(part.start) * abs(layout.bitpix) // 8
@@ -364,7 +439,7 @@ def _from(file_number: int, layout: Layout, part: slice) -> Fill:
 
 def _read_stretch(fill: Fill, layout: Layout, out: Pixels) -> None:
     """Convert a stretch of pixels while it lies in the processor's cache."""
-    raw: NDArray[Any] = np.empty(CHUNK_BYTES * 8 // abs(layout.bitpix), _RAW_TYPES[layout.bitpix])
+    raw: NDArray[Any] = np.empty(min(CHUNK_BYTES * 8 // abs(layout.bitpix), out.size), _RAW_TYPES[layout.bitpix])
     window = raw.view(np.uint8).data
     for done in range(0, out.size, raw.size):
         pixels = out[done : done + raw.size]

@@ -161,7 +161,7 @@ def facts(
     """
     exposure_s = _exposure_s(cards, path)
     times = _times(cards, path, exposure_s, zone)
-    binning = _binning(cards)
+    binning = stated_binning(cards)
     ra_deg, dec_deg = _pointing(cards)
     site_lat_deg, site_long_deg = _site(cards)
     header = HeaderFacts(
@@ -589,7 +589,7 @@ def _utc_of_local(local: datetime | None, zone: tzinfo | None) -> float | None:
 # ---- camera, optics, mount -----------------------------------------------------------------------
 
 
-def _binning(cards: Cards) -> int:
+def stated_binning(cards: Cards) -> int:
     for key in ("XBINNING", "CCDXBIN", "BINX", "BINNING", "CCDSUM"):
         words = re.match(r"\s*(\d+)", str(cards[key].value)) if key in cards else None
         if words is not None and 1 <= int(words[1][:4]) <= 16:

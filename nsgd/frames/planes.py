@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,14 +29,26 @@ SPLIT_ROWS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """A Bayer picture whose colours were split while it was read."""
+
+    shape: tuple[int, ...]
+    """(height, width) of the picture."""
+    planes: tuple[Plane, ...]
+    sample: Pixels
+    """(64, 256) the pixels at `sample_places`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
     """What a format's reader hands over."""
 
     cards: Cards
     pixels: Pixels
-    """(height, width), or (3, height, width) for a colour picture; physical units."""
+    """(height, width), or (3, height, width) for a colour picture; physical units. None of them where `split` is."""
     type_maximum: float = 0.0
     """Largest number the file's integers can hold, physical units; 0 for floating point."""
+    split: Split | None = None
 
 
 def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratch_bytes: int = 0) -> None:
@@ -65,18 +78,14 @@ def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratc
 
 def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
     """The frame that measuring works on."""
-    identity = content_id(decoded.cards, decoded.pixels)
-    pixels = without_empty_edges(decoded.pixels)
-    height_px, width_px = pixels.shape[-2:]
-    pattern = bayer_pattern(decoded.cards, height_px) if pixels.ndim == 2 else ""
-    if pattern and header.binning > 1 and not shows_mosaic(pixels, pattern):
-        pattern = ""
-    if pixels.ndim == 3:
-        planes = tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True))
-    elif pattern:
-        planes = split_bayer(pixels, pattern)
+    if decoded.split is not None:
+        identity = content_id(decoded.cards, decoded.split.shape, decoded.split.sample)
+        height_px, width_px = decoded.split.shape
+        planes, pattern = decoded.split.planes, bayer_pattern(decoded.cards, height_px)
     else:
-        planes = (Plane("L", pixels),)
+        identity = content_id(decoded.cards, decoded.pixels.shape, _sample(decoded.pixels.reshape(-1)))
+        height_px, width_px = decoded.pixels.shape[-2:]
+        planes, pattern = _planes(without_empty_edges(decoded.pixels), header, decoded.cards)
     full_scale = decoded.type_maximum or _float_scale(decoded.pixels)
     if full_scale == 1.0 and header.egain_e_per_adu is not None:
         # calibration programs turn 16-bit ADU into 0..1 and leave EGAIN as it was
@@ -89,6 +98,16 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
         saturation_adu=saturation_adu(decoded),
         full_scale_adu=full_scale,
     )
+
+
+def _planes(pixels: Pixels, header: HeaderFacts, cards: Cards) -> tuple[tuple[Plane, ...], str]:
+    """The picture's colour planes and, of a mosaic, its pattern."""
+    pattern = bayer_pattern(cards, pixels.shape[-2]) if pixels.ndim == 2 else ""
+    if pattern and header.binning > 1 and not shows_mosaic(pixels, pattern):
+        pattern = ""
+    if pixels.ndim == 3:
+        return tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True)), pattern
+    return (split_bayer(pixels, pattern) if pattern else (Plane("L", pixels),)), pattern
 
 
 def without_empty_edges(pixels: Pixels) -> Pixels:
@@ -153,20 +172,19 @@ def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
     pattern
         The 2x2 cell at row 0, column 0.
     """
-    height_px, width_px = (side // 2 for side in pixels.shape)
-    red, green, blue = (empty((height_px, width_px)) for _ in range(3))
-    at_red, at_blue = pattern.index("R"), pattern.index("B")
-    first, second = (place for place in range(4) if pattern[place] == "G")
+    planes = empty_planes(pixels.shape, pattern)
 
     def split(row: int) -> None:
-        rows = slice(row, min(row + SPLIT_ROWS, height_px))
-        strip = pixels[2 * rows.start : 2 * rows.stop]
-        cell = [strip[place // 2 :: 2, place % 2 : 2 * width_px : 2] for place in range(4)]
-        red[rows], blue[rows] = cell[at_red], cell[at_blue]
-        np.add(cell[first], cell[second], out=green[rows])
-        green[rows] *= np.float32(0.5)
+        put_colours(pixels[2 * row : 2 * (row + SPLIT_ROWS)], pattern, planes, row)
 
-    shared(split, range(0, height_px, SPLIT_ROWS))
+    shared(split, range(0, pixels.shape[0] // 2, SPLIT_ROWS))
+    return planes
+
+
+def empty_planes(shape: tuple[int, ...], pattern: str) -> tuple[Plane, Plane, Plane]:
+    """Half-size planes of a Bayer picture of this shape, to be filled by `put_colours`."""
+    red, green, blue = (empty((shape[0] // 2, shape[1] // 2)) for _ in range(3))
+    at_red, at_blue = pattern.index("R"), pattern.index("B")
     return (
         Plane("R", red, at_red % 2, at_red // 2, 2),
         Plane("G", green, 0.5, 0.5, 2, sites=2),
@@ -174,18 +192,37 @@ def split_bayer(pixels: Pixels, pattern: str) -> tuple[Plane, Plane, Plane]:
     )
 
 
-def content_id(cards: Cards, pixels: Pixels) -> str:
+def put_colours(strip: Pixels, pattern: str, planes: tuple[Plane, Plane, Plane], row: int) -> None:
+    """Fill the planes' rows from `row` on with the colours of a strip of the picture, whose first row is 2 `row`."""
+    rows = slice(row, row + len(strip) // 2)
+    red, green, blue = (plane.pixels[rows] for plane in planes)
+    height_px, width_px = red.shape
+    cell = [strip[place // 2 : 2 * height_px : 2, place % 2 : 2 * width_px : 2] for place in range(4)]
+    red[:], blue[:] = cell[pattern.index("R")], cell[pattern.index("B")]
+    first, second = (place for place in range(4) if pattern[place] == "G")
+    np.add(cell[first], cell[second], out=green)
+    green *= np.float32(0.5)
+
+
+def sample_places(pixels: int) -> NDArray[np.int64]:
+    """Where in a picture the runs of pixels begin that tell it from all others."""
+    return np.linspace(0, max(0, pixels - SAMPLE_RUN_PIXELS), SAMPLE_RUNS).astype(np.int64)
+
+
+def _sample(flat: Pixels) -> list[Pixels]:
+    return [flat[begin : begin + SAMPLE_RUN_PIXELS] for begin in sample_places(flat.size)]
+
+
+def content_id(cards: Cards, shape: tuple[int, ...], sample: Iterable[Pixels]) -> str:
     """Identity of a sub, whatever its file is called: 32 hex digits.
 
     Made of the stated start time, the shape and a fixed sample of pixel values, whose noise is unique.
     The same for the FITS, XISF or compressed copy of one sub, and after a header was rewritten.
     """
     start = clean(str(cards["DATE-OBS"].value)) if "DATE-OBS" in cards else ""
-    digest = hashlib.sha256(f"{start} {pixels.shape}".encode())
-    flat = pixels.reshape(-1)
-    last = max(0, flat.size - SAMPLE_RUN_PIXELS)
-    for begin in np.linspace(0, last, SAMPLE_RUNS).astype(np.int64):
-        digest.update(flat[begin : begin + SAMPLE_RUN_PIXELS].astype("<f4").tobytes())
+    digest = hashlib.sha256(f"{start} {shape}".encode())
+    for run in sample:
+        digest.update(run.astype("<f4").tobytes())
     return digest.hexdigest()[:32]
 
 

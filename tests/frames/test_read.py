@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import threading
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,27 @@ def test_bayer_planes_know_where_their_pixels_lie(
             x, y = int(plane.origin_x_px), int(plane.origin_y_px)
             assert pattern[2 * y + x] == plane.name
             assert np.array_equal(plane.pixels, pixels[y:60:2, x:80:2])
+
+
+@pytest.mark.parametrize("empty", [(), (41, slice(None)), (slice(None), 17), (slice(300, 302), slice(None))])
+@pytest.mark.parametrize("width", [900, 901])
+def test_a_bayer_sub_is_the_same_whether_its_colours_are_split_while_it_is_read_or_later(
+    tmp_path: Path, rng: np.random.Generator, empty: tuple[object, ...], width: int
+) -> None:
+    pixels = noise(rng, 700, width)
+    if empty:
+        pixels[empty] = 0
+    pixels[500, 3:9] = 32768  # what a page that was never written would hold throughout
+    path = write_fits(tmp_path / "a.fit", pixels, [("BAYERPAT", "GRBG")])
+    packed = tmp_path / "a.fit.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes(), 1))
+    plain, unpacked = read_frame(path), read_frame(packed)
+    assert plain.content_id == unpacked.content_id
+    assert (plain.header, plain.saturation_adu) == (unpacked.header, unpacked.saturation_adu)
+    for one, other in zip(plain.planes, unpacked.planes, strict=True):
+        assert replace(one, pixels=0) == replace(other, pixels=0)  # type: ignore[arg-type]
+        assert np.array_equal(one.pixels, other.pixels, equal_nan=True)
+    assert any(np.isnan(plane.pixels).any() for plane in plain.planes) == bool(empty)
 
 
 def test_a_colour_picture_has_three_full_planes(tmp_path: Path, rng: np.random.Generator) -> None:
