@@ -274,7 +274,7 @@ def _specks(
     highest = _highest_beside(stamp)
     lead = stamp[:, 1:-1, 1:-1] - highest
     place = np.flatnonzero(lead > 5.0 * noise_adu)
-    star = place // lead[0].size
+    star = place // (lead.shape[1] * lead.shape[2])
     alone = lead.reshape(-1)[place] > highest.reshape(-1)[place] - stars.sky_adu[part[star]].astype(np.float32)
     star, row, column = np.unravel_index(place[alone], lead.shape)
     row, column = row + 1, column + 1

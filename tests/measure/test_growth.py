@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsgd.measure import growth
+from nsgd.measure import growth, photometry
 from nsgd.records import Floats
 from nsgd.simulate import Camera, Psf, SkyField
 from tests.measure.planted_subs import clear, field_of, shoot
@@ -51,6 +51,13 @@ def test_what_stars_have_of_their_own_keeps_its_place_on_the_sky_when_apertures_
         expected = np.interp(np.minimum(grown, radius[-1]) ** 2, radius**2, within)
         assert np.cumsum(after) == pytest.approx(expected, abs=1e-12)
     assert np.array_equal(moved[:, : growth.SOFT], known[:, : growth.SOFT])
+
+
+def test_without_a_star_there_is_no_curve() -> None:
+    none = np.empty(0)
+    stars = photometry.GrowthStars(none, none, none, np.empty((0, 10)), np.empty((0, 10)), none, 64.0)
+    pixels = np.random.default_rng(1).normal(100.0, 5.0, (200, 300)).astype(np.float32)
+    assert photometry.growth_curve(pixels, stars, photometry.Outline(3.0), (5.0, 0.1, 1.0), None) is None
 
 
 def accompanied(sky_field: SkyField, rng: np.random.Generator) -> SkyField:
