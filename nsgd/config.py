@@ -1,4 +1,4 @@
-"""Where settings come from: the TOML file, secrets, the command line; and where the store lies.
+"""Where settings come from: the TOML file, secrets, the command line.
 
 One order for every setting: command line > environment (secrets only) > file > default. All problems are reported
 at once, each with file, line, key and remedy. The example file is written from `settings` by `example_text`.
@@ -22,11 +22,10 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from nsgd.errors import BadSettings, StoreUnusable
+from nsgd.errors import BadSettings
 from nsgd.settings import Publish, Section, Settings
+from nsgd.whereabouts import find_file
 
-ETC_FILE = Path("/etc/nsgd/config.toml")
-SERVICE_STORE = Path("/var/lib/nsgd")
 CREDENTIAL_NAME = "notify_urls"
 PUBLISH_CREDENTIAL = "publish_url"
 SECRET_KEYS = ("notify.urls", "notify.heartbeat_url", "notify.mqtt_url", "publish.url")
@@ -59,71 +58,6 @@ class Knob:
     @property
     def name(self) -> str:
         return f"{self.section}.{self.key}"
-
-
-# ------------------------------------------------------------------------------------------------- finding
-
-
-def xdg_config_file(environ: Mapping[str, str]) -> Path:
-    """The user's own settings file, whether it exists or not."""
-    base = environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "nsgd" / "config.toml"
-
-
-def find_file(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The settings file to read: `--config`, $NSGD_CONFIG, the user's, then /etc/nsgd; None where there is none.
-
-    Raises
-    ------
-    BadSettings
-        A file named by option or environment does not exist.
-    """
-    for named, whence in ((explicit, "--config"), (environ.get("NSGD_CONFIG"), "$NSGD_CONFIG")):
-        if named:
-            path = Path(named).expanduser()
-            if not path.is_file():
-                raise BadSettings((f"{path}: no such file, but {whence} names it; `nsgd config init` writes one.",))
-            return path
-    return next((path for path in (xdg_config_file(environ), ETC_FILE) if path.is_file()), None)
-
-
-def user_store(environ: Mapping[str, str] = os.environ) -> Path:
-    """The user's own store folder, whether it exists or not."""
-    base = environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "nsgd"
-
-
-def find_store(
-    explicit: str | None, settings: Settings, environ: Mapping[str, str] = os.environ, *, own: bool = False
-) -> Path:
-    """The store's folder: `--store`, the settings, else the user's own, else the service's.
-
-    Parameters
-    ----------
-    own
-        True for the daemon, which starts a store of the user's own where there is none; a reader then looks
-        at the service's.
-
-    Raises
-    ------
-    StoreUnusable
-        Only the service's store exists, and this user may not read it.
-    """
-    for named in (explicit, settings.store.path):
-        if named:
-            return Path(named).expanduser().absolute()
-    mine = user_store(environ)
-    if own:
-        state = environ.get("STATE_DIRECTORY", "").split(":")[0]  # set by systemd for the service
-        return Path(state) if state else mine
-    if mine.is_dir() or not SERVICE_STORE.is_dir():
-        return mine
-    if not os.access(SERVICE_STORE, os.R_OK | os.X_OK):
-        raise StoreUnusable(
-            f"{SERVICE_STORE}, the store of the nsgd service, is for the group nsgd: run "
-            "`sudo usermod -aG nsgd $USER` and log in again, or name another store with --store."
-        )
-    return SERVICE_STORE
 
 
 # ------------------------------------------------------------------------------------------------- reading

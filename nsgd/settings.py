@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from nsgd.whereabouts import database_fault
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -157,13 +158,6 @@ class Notify(Section):
     )
 
 
-def is_local_database(url: str) -> bool:
-    """Whether a PostgreSQL URL leads to a server on this machine: a loopback address, or a socket."""
-    parts = urlsplit(url)
-    host = parse_qs(parts.query).get("host", [parts.hostname or ""])[0]
-    return host in ("", "localhost", "127.0.0.1", "::1") or host.startswith(("/", "%2F", "%2f"))
-
-
 class Publish(Section):
     """The fleet that this rig tells how its sky is. The URL is a secret."""
 
@@ -175,15 +169,8 @@ class Publish(Section):
     @field_validator("url")
     @classmethod
     def _is_safe(cls, url: SecretStr) -> SecretStr:
-        text = url.get_secret_value()
-        if not text:
-            return url
-        parts = urlsplit(text)
-        if parts.scheme not in ("postgresql", "postgres") or not parts.username:
-            raise ValueError("must be a URL like postgresql://rig_name:password@host/database")
-        sslmode = parse_qs(parts.query).get("sslmode", ["verify-full"])[0]
-        if not is_local_database(text) and sslmode not in ("require", "verify-ca", "verify-full"):
-            raise ValueError("must ask for TLS: sslmode=verify-full (or verify-ca, require)")
+        if (text := url.get_secret_value()) and (fault := database_fault(text)):
+            raise ValueError(fault)
         return url
 
 

@@ -41,8 +41,8 @@ def nsgd(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("nsgd.config.ETC_FILE", tmp_path / "etc" / "config.toml")
-    monkeypatch.setattr("nsgd.config.SERVICE_STORE", tmp_path / "service")
+    monkeypatch.setattr("nsgd.whereabouts.ETC_FILE", tmp_path / "etc" / "config.toml")
+    monkeypatch.setattr("nsgd.whereabouts.SERVICE_STORE", tmp_path / "service")
 
     def run(*arguments: object) -> Said:
         capsys.readouterr()

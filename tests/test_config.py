@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nsgd import config
+from nsgd import config, whereabouts
 from nsgd.errors import BadSettings, StoreUnusable
 from nsgd.settings import Settings
 
@@ -32,7 +32,7 @@ def problems_of(path: Path, **more: object) -> tuple[str, ...]:
 
 
 def test_without_a_file_everything_is_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "ETC_FILE", Path("/nonexistent/config.toml"))
+    monkeypatch.setattr(whereabouts, "ETC_FILE", Path("/nonexistent/config.toml"))
     loaded = config.load(None, ENVIRON)
     assert loaded.settings == Settings()
     assert loaded.file is None
@@ -44,16 +44,16 @@ def test_search_order_is_option_environment_user_system(tmp_path: Path, monkeypa
     for file in files.values():
         file.parent.mkdir(parents=True)
         file.write_text("", encoding="utf-8")
-    monkeypatch.setattr(config, "ETC_FILE", files["etc"])
+    monkeypatch.setattr(whereabouts, "ETC_FILE", files["etc"])
     environ = {"NSGD_CONFIG": str(files["env"]), "XDG_CONFIG_HOME": str(tmp_path / "user")}
-    assert config.find_file(str(files["option"]), environ) == files["option"]
-    assert config.find_file(None, environ) == files["env"]
+    assert whereabouts.find_file(str(files["option"]), environ) == files["option"]
+    assert whereabouts.find_file(None, environ) == files["env"]
     del environ["NSGD_CONFIG"]
-    assert config.find_file(None, environ) == files["user"]
+    assert whereabouts.find_file(None, environ) == files["user"]
     files["user"].unlink()
-    assert config.find_file(None, environ) == files["etc"]
+    assert whereabouts.find_file(None, environ) == files["etc"]
     files["etc"].unlink()
-    assert config.find_file(None, environ) is None
+    assert whereabouts.find_file(None, environ) is None
 
 
 @pytest.mark.parametrize(("explicit", "environ"), [("/no/such.toml", {}), (None, {"NSGD_CONFIG": "/no/such.toml"})])
@@ -194,28 +194,37 @@ def test_the_printed_settings_mask_every_secret(settings_file) -> None:
 
 def test_the_store_is_found_without_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = tmp_path / "service"
-    monkeypatch.setattr(config, "SERVICE_STORE", service)
+    monkeypatch.setattr(whereabouts, "SERVICE_STORE", service)
     environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
     mine = tmp_path / "state" / "nsgd"
-    settings = Settings()
-    assert config.find_store(None, settings, environ) == mine
+    assert whereabouts.find_store(None, "", environ) == mine
     service.mkdir()
-    assert config.find_store(None, settings, environ) == service
-    assert config.find_store(None, settings, environ, own=True) == mine
+    assert whereabouts.find_store(None, "", environ) == service
+    assert whereabouts.find_store(None, "", environ, own=True) == mine
     mine.mkdir(parents=True)
-    assert config.find_store(None, settings, environ) == mine
-    named = settings.model_copy(update={"store": settings.store.model_copy(update={"path": str(tmp_path / "named")})})
-    assert config.find_store(None, named, environ) == tmp_path / "named"
-    assert config.find_store(str(tmp_path / "option"), named, environ) == tmp_path / "option"
+    assert whereabouts.find_store(None, "", environ) == mine
+    named = str(tmp_path / "named")
+    assert whereabouts.find_store(None, named, environ) == tmp_path / "named"
+    assert whereabouts.find_store(str(tmp_path / "option"), named, environ) == tmp_path / "option"
+
+
+def test_the_store_is_known_before_the_settings_are_checked(settings_file, tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    right = str(settings_file('store.path = "~/named"\nwatch.folders = 3\n'))
+    assert whereabouts.store_at_once(None, right, environ) == Path("~/named").expanduser()
+    assert whereabouts.store_at_once(str(tmp_path), right, environ) == tmp_path
+    for wrong in ("store = 3", "not TOML", "store.path = ["):
+        assert whereabouts.store_at_once(None, str(settings_file(wrong)), environ) is None
+    assert whereabouts.store_at_once(None, "/nonexistent.toml", environ) is None
 
 
 def test_the_service_keeps_its_store_where_systemd_says(tmp_path: Path) -> None:
     environ = {"STATE_DIRECTORY": str(tmp_path), "XDG_STATE_HOME": "/nonexistent"}
-    assert config.find_store(None, Settings(), environ, own=True) == tmp_path
+    assert whereabouts.find_store(None, "", environ, own=True) == tmp_path
 
 
 def test_a_user_outside_the_group_gets_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "SERVICE_STORE", tmp_path)
+    monkeypatch.setattr(whereabouts, "SERVICE_STORE", tmp_path)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(StoreUnusable, match=r"is for the group nsgd: run `sudo usermod -aG nsgd \$USER`"):
-        config.find_store(None, Settings(), {"XDG_STATE_HOME": "/nonexistent"})
+        whereabouts.find_store(None, "", {"XDG_STATE_HOME": "/nonexistent"})

@@ -48,6 +48,8 @@ def modules_after(statement: str) -> set[str]:
     [
         ("import nsgd.cli", {"numpy", "pydantic", "scipy", "sep", "astropy", "textual", "apprise", "watchdog"}),
         ("import nsgd.dashboard.app", {"numpy", "pydantic", "scipy", "sep", "astropy", "watchdog", "apprise", "PIL"}),
+        ("import nsgd.dashboard.fleet, nsgd.fleet.read", {"numpy", "pydantic", "sqlite3", "tomllib", "PIL"}),
+        ("import nsgd.dashboard.first_line", {"numpy", "pydantic", "textual", "asyncio", "tomllib", "click"}),
         (
             "import nsgd.dashboard.screens, nsgd.dashboard.sub_screen, nsgd.dashboard.chooser",
             {"pydantic", "scipy", "sep", "astropy", "watchdog", "apprise", "PIL"},

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nsgd.cli.entry import BAD_CONFIG
-from nsgd.config import CREDENTIAL_NAME, PUBLISH_CREDENTIAL, SERVICE_STORE
+from nsgd.config import CREDENTIAL_NAME, PUBLISH_CREDENTIAL
+from nsgd.whereabouts import SERVICE_STORE
 from tests.benchmarks.survive.units import MOST, UNITS, exposure, verified
 
 SLICE = {"nsgd.service": "nsgd.slice", "nsgd-user.service": "background.slice"}

@@ -12,12 +12,15 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from nsgd.errors import BadSettings, NsgdError, StoreUnusable
+from nsgd.errors import BadRequest, BadSettings, NsgdError, StoreUnusable
 
 if TYPE_CHECKING:
-    from nsgd.dashboard.start import Terms
+    from zoneinfo import ZoneInfo
+
+    from nsgd.dashboard.start import FleetTerms, Terms
 
 
 def terms_apart(config: str | None, store: str | None) -> Callable[[], Terms]:
@@ -33,23 +36,70 @@ def terms_apart(config: str | None, store: str | None) -> Callable[[], Terms]:
     BadSettings, StoreUnusable
         When called: the settings are wrong, or only a store that this user may not read exists.
     """
-    command = [sys.executable, "-m", "nsgd.cli.apart", json.dumps([config, store])]
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    words = _words_apart("store", config, store)
 
     @cache
     def terms() -> Terms:
-        said, _ = child.communicate()
-        return _understood(said)
+        from nsgd.dashboard.start import Terms
+        from nsgd.records import CutOffs
+
+        said = words()
+        return Terms(Path(said["store"]), CutOffs(**said["limits"]), _zone(said))
 
     return terms
 
 
-def _understood(said: bytes) -> Terms:
+def fleet_apart(config: str | None, url: str) -> FleetTerms:
+    """Begin to read the settings for a fleet's view, which waits for them where it needs them.
+
+    Parameters
+    ----------
+    config
+        What `--config` says.
+    url
+        The fleet's database; "" for the one of the settings.
+
+    Raises
+    ------
+    BadSettings, BadRequest
+        When one of the terms is asked for: the settings are wrong, or name no fleet.
+    """
+    from nsgd.dashboard.start import FleetTerms
+
+    words = _words_apart("fleet", config, None)
+
+    def its_url() -> str:
+        if found := url or str(words()["url"]):
+            return found
+        raise BadRequest("Which fleet? Give its URL, or set publish.url (README, Many rigs).")
+
+    return FleetTerms(its_url, lambda: _zone(words()))
+
+
+def _zone(said: dict[str, Any]) -> ZoneInfo | None:
     from zoneinfo import ZoneInfo
 
-    from nsgd.dashboard.start import Terms
-    from nsgd.records import CutOffs
+    return ZoneInfo(said["zone"]) if said["zone"] else None
 
+
+def _words_apart(of: str, config: str | None, store: str | None) -> Callable[[], dict[str, Any]]:
+    """Begin to read what the settings say of the store or the fleet; what is returned waits for it."""
+    command = [sys.executable, "-m", "nsgd.cli.apart", json.dumps([of, config, store])]
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    waiting = Lock()
+
+    @cache
+    def said() -> bytes:
+        return child.communicate()[0]
+
+    def words() -> dict[str, Any]:
+        with waiting:  # threads may ask at once, and the child tells it once
+            return _understood(said())
+
+    return words
+
+
+def _understood(said: bytes) -> dict[str, Any]:
     try:
         words: dict[str, Any] = json.loads(said)
     except ValueError:
@@ -58,22 +108,25 @@ def _understood(said: bytes) -> Terms:
         raise BadSettings(tuple(words["problems"]))
     if "unusable" in words:
         raise StoreUnusable(words["unusable"])
-    zone = ZoneInfo(words["zone"]) if words["zone"] else None
-    return Terms(Path(words["store"]), CutOffs(**words["limits"]), zone)
+    return words
 
 
-def _words(config: str | None, store: str | None) -> dict[str, Any]:
+def _words(of: str, config: str | None, store: str | None) -> dict[str, Any]:
     """What the settings say, or what is wrong with them."""
-    from nsgd.config import find_store, load
+    from nsgd.config import load
+    from nsgd.whereabouts import find_store
 
     try:
         settings = load(config).settings
-        folder = find_store(store, settings)
+        zone = settings.site.timezone
+        if of == "fleet":
+            return {"url": settings.publish.url.get_secret_value(), "zone": zone}
+        folder = find_store(store, settings.store.path)
     except BadSettings as problem:
         return {"problems": problem.problems}
     except StoreUnusable as problem:
         return {"unusable": problem.sentence}
-    return {"store": str(folder), "limits": settings.limits.model_dump(), "zone": settings.site.timezone}
+    return {"store": str(folder), "limits": settings.limits.model_dump(), "zone": zone}
 
 
 if __name__ == "__main__":

@@ -161,12 +161,12 @@ def _events_work(folder: Path, what: str, settings: Settings) -> Iterator[Findin
 
 def look_at_store(settings: Settings) -> Iterator[Finding]:
     """The store's folder: found, local, writable, space; and the daemon that owns it."""
-    from nsgd.config import SERVICE_STORE, find_store, user_store
     from nsgd.daemon.scan import file_system, is_share
     from nsgd.session.store import Reader
+    from nsgd.whereabouts import SERVICE_STORE, find_store, user_store
 
     try:
-        folder = find_store(given("store"), settings)
+        folder = find_store(given("store"), settings.store.path)
     except NsgdError as error:
         yield Finding("fail", "store", error.sentence)
         return

@@ -10,6 +10,7 @@ import click
 
 from nsgd.cli.places import common_options, talk
 from nsgd.errors import BadRequest
+from nsgd.whereabouts import database_fault
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -27,15 +28,8 @@ def fleet() -> None:
 
 def checked(url: str) -> str:
     """The URL of a database. Raises BadRequest where it is none or asks for no TLS over a network."""
-    from pydantic import SecretStr, ValidationError
-
-    from nsgd.settings import Publish
-
-    try:
-        Publish(url=SecretStr(url))
-    except ValidationError as problem:
-        said = problem.errors()[0]["msg"].removeprefix("Value error, ")
-        raise BadRequest(f"The fleet's address {said}.") from None
+    if fault := database_fault(url):
+        raise BadRequest(f"The fleet's address {fault}.")
     return url
 
 

@@ -58,21 +58,17 @@ def dashboard(graph: str, theme: str, read_only: bool, fleet: str | None) -> int
     Example: nsgd dashboard
              nsgd dashboard --fleet
     """
-    from nsgd.cli.apart import terms_apart
-    from nsgd.dashboard.start import run_dashboard
+    from nsgd.cli.apart import fleet_apart, terms_apart
+    from nsgd.dashboard.start import run_dashboard, run_fleet
+    from nsgd.whereabouts import store_at_once
 
     if theme:
         _check_theme(theme)
     if fleet is not None:
-        from nsgd.config import zone_of
-        from nsgd.dashboard.fleet import run_fleet
-
-        settings = load_settings().settings
-        url = settings.publish.url.get_secret_value() if fleet == "." else checked(fleet)
-        if not url:
-            raise BadRequest("Which fleet? Give its URL, or set publish.url (README, Many rigs).")
-        return run_fleet(url, zone=zone_of(settings), marker=graph, theme=theme)
-    return run_dashboard(terms_apart(given("config"), given("store")), marker=graph, theme=theme, read_only=read_only)
+        whole = fleet_apart(given("config"), "" if fleet == "." else checked(fleet))
+        return run_fleet(whole, marker=graph, theme=theme)
+    terms, folder = terms_apart(given("config"), given("store")), store_at_once(given("store"), given("config"))
+    return run_dashboard(terms, folder=folder, marker=graph, theme=theme, read_only=read_only)
 
 
 def _check_theme(name: str) -> None:

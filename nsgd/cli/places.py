@@ -54,9 +54,9 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Loaded:
 
 def store_folder(*, own: bool = False) -> Path:
     """The store that this command works on; `own` is for the daemon, which may start one."""
-    from nsgd.config import find_store
+    from nsgd.whereabouts import find_store
 
-    return find_store(given("store"), load_settings().settings, own=own)
+    return find_store(given("store"), load_settings().settings.store.path, own=own)
 
 
 @contextmanager

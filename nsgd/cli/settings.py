@@ -61,7 +61,7 @@ def init(
 
 
 def _file_to_write() -> Path:
-    from nsgd.config import xdg_config_file
+    from nsgd.whereabouts import xdg_config_file
 
     named = given("config") or os.environ.get("NSGD_CONFIG")
     return Path(named).expanduser().absolute() if named else xdg_config_file(os.environ)
@@ -171,7 +171,7 @@ def path() -> None:
     \b
     Example: nsgd config path
     """
-    from nsgd.config import find_file
+    from nsgd.whereabouts import find_file
 
     found = find_file(given("config"))
     click.echo(found or _file_to_write())

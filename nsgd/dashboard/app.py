@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 
-from nsgd.dashboard.board import BoardApp, BoardScreen
+from nsgd.dashboard.board import BoardApp, BoardScreen, Refused
 from nsgd.dashboard.glance import Glance
 from nsgd.dashboard.inert import inert
 from nsgd.dashboard.opening import OpeningScreen
@@ -74,14 +74,6 @@ class StoreMissing(Message):
     def __init__(self, sentence: str) -> None:
         super().__init__()
         self.sentence = sentence
-
-
-class Refused(Message):
-    """The dashboard cannot go on: the settings are wrong, or no store may be read."""
-
-    def __init__(self, problem: NsgdError) -> None:
-        super().__init__()
-        self.problem = problem
 
 
 class StoreEye(threading.Thread):
@@ -201,8 +193,6 @@ class DashboardApp(BoardApp):
         super().__init__(marker, clock)
         self.glance = Glance()
         """What the first line is told from; the night as soon as that is read."""
-        self.problem: NsgdError | None = None
-        """Why it had to end."""
         self.frozen = False
         self.graphics = ""
         """How this terminal draws pixels (`graphics.Question`), "" where it cannot."""
@@ -254,10 +244,6 @@ class DashboardApp(BoardApp):
     def on_store_glimpsed(self, message: StoreGlimpsed) -> None:
         self.glance = message.glance
         self.tick()
-
-    def on_refused(self, message: Refused) -> None:
-        self.problem = message.problem
-        self.exit(1)
 
     def on_store_changed(self, message: StoreChanged) -> None:
         for request in message.answers:

@@ -12,14 +12,24 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import CommandList, CommandPalette
 from textual.events import Resize
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import Marker, dress, next_theme
+from nsgd.errors import NsgdError
 
 if TYPE_CHECKING:
     from nsgd.dashboard.app import DashboardApp
+
+
+class Refused(Message):
+    """The dashboard cannot go on: the settings are wrong, or nothing may be read."""
+
+    def __init__(self, problem: NsgdError) -> None:
+        super().__init__()
+        self.problem = problem
 
 
 class Commands(CommandPalette):
@@ -47,6 +57,8 @@ class BoardApp(App[int]):
         super().__init__()
         self.marker = marker
         self.clock = clock
+        self.problem: NsgdError | None = None
+        """Why it had to end."""
         self._on_terminal = False
         dress(self)
 
@@ -63,6 +75,10 @@ class BoardApp(App[int]):
 
     def tick(self) -> None:
         """Bring the ages on the screen up to date."""
+
+    def on_refused(self, message: Refused) -> None:
+        self.problem = message.problem
+        self.exit(1)
 
     def action_next_theme(self) -> None:
         self.theme = next_theme(self.theme)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nsgd.errors import BadRequest, FleetProblem
-from nsgd.settings import is_local_database
+from nsgd.whereabouts import is_local_database
 
 if TYPE_CHECKING:
     from psycopg import Connection

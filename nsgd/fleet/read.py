@@ -1,17 +1,21 @@
-"""What the fleet view asks the database: all rigs as they are now, one rig's night, and what has just changed."""
+"""What the fleet view asks the database: all rigs as they are now, one rig's night, and what has just changed.
+
+numpy is loaded for a night only, which nobody sees at first.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from nsgd.fleet.link import fleet_problem, link
 from nsgd.fleet.schema import CHANNEL
 from nsgd.records import NAN, Floats
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NIGHT_S = 86_400.0
 
@@ -81,6 +85,8 @@ class FleetReader:
 
     def night(self, rig: str) -> RigNight:
         """The night of the newest sub of a rig; empty where it has none."""
+        import numpy as np
+
         newest = self._ask(
             "SELECT session, mid_utc_s FROM nsgd.subs WHERE rig = %s ORDER BY mid_utc_s DESC LIMIT 1", rig
         )

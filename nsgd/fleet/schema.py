@@ -7,7 +7,6 @@ rig stands at is the administrator's to say: it decides whose sky it shares.
 from __future__ import annotations
 
 import re
-import secrets
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -154,6 +153,8 @@ def add_rig(connection: Connection[Any], url: str, name: str, site: str) -> str:
     FleetProblem
         This role may not, or there is no fleet yet.
     """
+    import secrets
+
     import psycopg
     from psycopg import sql
 

@@ -7,9 +7,10 @@ Run from the root of the checkout, on an idle machine::
     python -m tests.benchmarks.dashboard --cpu       openings in CPU seconds, on a machine that has other things to do
 
 Every figure is that of `nsgd dashboard` as a user starts it, in a terminal of 120 x 36 that answers what is asked of
-it. Opening counts from the start of the process to the state of the sky on the screen, the median of several; "all of
-it" is the newest subs in graphs and table. While it idles, a daemon's heartbeat comes every five seconds. Memory is
-resident memory beyond that of `python -c pass`. The exit code is 1 where a goal is missed.
+it. Opening counts from the start of the process, the median of several: to the state of the sky, which comes as a line
+before anything else is loaded; to the screen that heeds keys; to the newest subs in graph and table; to all of it.
+While it idles, a daemon's heartbeat comes every five seconds. Memory is resident memory beyond that of
+`python -c pass`. The exit code is 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def seconds_to(terminal: Terminal, started: float, words: bytes, most_s: float =
     raise SystemExit(f"the dashboard never said {words!r}:\n{terminal.text}")
 
 
-def opening_s(folder: Path, *, cpu: bool) -> tuple[float, float, float]:
-    """Seconds to the state, to the newest subs, and until everything is read."""
+def opening_s(folder: Path, *, cpu: bool) -> tuple[float, float, float, float]:
+    """Seconds to the state, to the screen, to the newest subs, and until everything is read."""
     started = time.monotonic()
 
     def spent(by_the_clock_s: float) -> float:
@@ -91,8 +92,9 @@ def opening_s(folder: Path, *, cpu: bool) -> tuple[float, float, float]:
 
     with dashboard(folder) as terminal:
         state_s = spent(seconds_to(terminal, started, b" ago"))
+        screen_s = spent(seconds_to(terminal, started, b"READING "))
         newest_s = spent(seconds_to(terminal, started, b" effective of "))
-        return state_s, newest_s, spent(everything_s(terminal, started))
+        return state_s, screen_s, newest_s, spent(everything_s(terminal, started))
 
 
 def everything_s(terminal: Terminal, started: float) -> float:
@@ -148,7 +150,7 @@ def lines_of(subs: int, parent: Path, idle_s: float, *, cpu: bool) -> list[Line]
     with night(folder, subs) as store:
         opening_s(folder, cpu=cpu)
         openings = [opening_s(folder, cpu=cpu) for _ in range(OPENINGS)]
-        state_s, newest_s, all_s = (statistics.median(times) for times in zip(*openings, strict=True))
+        state_s, screen_s, newest_s, all_s = (statistics.median(times) for times in zip(*openings, strict=True))
         with dashboard(folder) as terminal:
             seconds_to(terminal, time.monotonic(), b" effective of ")
             everything_s(terminal, time.monotonic())
@@ -161,6 +163,7 @@ def lines_of(subs: int, parent: Path, idle_s: float, *, cpu: bool) -> list[Line]
     name = f"{subs:,} subs"
     return [
         Line(f"{name}: opened, the sky's state on the screen", f"{state_s:.2f} s", "<= 0.5 s", state_s <= 0.5),
+        Line(f"{name}: the screen, which heeds keys", f"{screen_s:.2f} s"),
         Line(f"{name}: the newest subs in graph and table", f"{newest_s:.2f} s"),
         Line(f"{name}: all subs read and judged", f"{all_s:.2f} s"),
         Line(f"{name}: a new sub on the screen, worst of {NEW_SUBS}", f"{seen_s:.2f} s", "<= 1 s", seen_s <= 1.0),

@@ -47,7 +47,12 @@ class Terminal:
         answers: Mapping[bytes, bytes] | None = None,
         command: Sequence[str] = (),
     ) -> None:
-        own = [sys.executable, "-c", CODE + f"sys.exit(run_dashboard(lambda: terms{options}))", str(store)]
+        own = [
+            sys.executable,
+            "-c",
+            CODE + f"sys.exit(run_dashboard(lambda: terms, folder=terms.store{options}))",
+            str(store),
+        ]
         self._answers = dict(answers or {})
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)

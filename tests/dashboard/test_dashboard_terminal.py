@@ -97,9 +97,20 @@ def test_every_size_shows_the_state_first(tmp_path: Path, columns: int, rows: in
     store, _ = night_store(tmp_path / "store")
     store.close()
     with Terminal(tmp_path / "store", columns, rows) as terminal:
-        terminal.wait_for(lambda text: "NIGHT OF" in text or "DAEMON" in text or "CLEAR" in text)
-        first = terminal.screen.display[0]
-        assert re.search(r"NIGHT OF|DAEMON|CLEAR", first)
+        terminal.wait_for(lambda text: bool(re.search(r"NIGHT OF|DAEMON|CLEAR", text.splitlines()[0])))
+
+
+@pytest.mark.parametrize("marker", ["braille", "ascii"])
+def test_the_state_is_told_before_the_screen_opens_and_leaves_no_trace(tmp_path: Path, marker: str) -> None:
+    store, _ = night_store(tmp_path / "store")
+    store.close()
+    with Terminal(tmp_path / "store", 46, 24, options=f", marker={marker!r}") as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        told = terminal.sent.split(b"\x1b[?1049h")[0].split(b"\x1b[c")[-1]
+        begin, state, blank, rest = told.decode().split("\r")
+        assert re.fullmatch(r"[■#] NIGHT OF 2026-11-21 .* ago *", state)
+        assert state.isascii() == (marker == "ascii")
+        assert (begin, blank, rest) == ("", " " * 45, "")
 
 
 def test_resizing_a_hundred_times_and_hanging_up_leaves_no_process(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from rigs import DUSK_UTC_S, REPORT, commit, new_store, publishing, sub, wait_un
 from textual.widgets import DataTable, Static
 
 from nsgd.cli.entry import run_command
-from nsgd.dashboard.fleet import FleetApp, RigScreen
+from nsgd.dashboard.fleet import FleetApp
 from nsgd.dashboard.graphs import Graph
+from nsgd.dashboard.rig_screen import RigScreen
 from nsgd.fleet.link import link
 from nsgd.fleet.publish import _PUT_STATE, state_values
 from nsgd.fleet.read import FleetReader
@@ -99,6 +102,35 @@ async def test_an_opened_rig_shows_its_night_and_what_it_told(
         assert "Cloud: 40 % of clear" in text_of(app, "#alerts")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, RigScreen))
+
+
+OPENED = """
+import asyncio, sys, threading
+from nsgd.dashboard.fleet import FleetApp
+from nsgd.fleet.read import FleetReader
+
+class Quiet(FleetReader):
+    def changed(self, wait_s):
+        threading.Event().wait()
+
+async def opened():
+    app = FleetApp(lambda: Quiet(sys.argv[1]))
+    async with app.run_test() as pilot:
+        while not app.rigs or app.screen.query_one("#rigs").row_count < 3:
+            await pilot.pause(0.01)
+        print(*sys.modules)
+
+asyncio.run(opened())
+"""
+
+
+def test_the_fleet_is_shown_before_what_only_a_night_needs_is_loaded(fleet_url: str, rigs: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED, fleet_url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = {"textual.app", "psycopg", "numpy", "pydantic", "scipy", "sep", "astropy", "PIL", "tomllib", "sqlite3"}
+    assert loaded & set(done.stdout.split()) == {"textual.app", "psycopg"}
 
 
 def night(fleet_url: str) -> list[float]:
