@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ CELL_PX = 64
 CLIP_SIGMA = 3.0
 CLIPPED_STD = 0.98658
 """Standard deviation of a unit Gaussian truncated at 3 sigma."""
+NOISE_BLOCKS = 3
+"""Blocks per side."""
 NOISE_CLIP_SIGMA, NOISE_CLIPPED_STD = 2.5, 0.95460
 """The noise is taken from the core of its distribution, which hot pixels and faint stars hardly reach; and the
 standard deviation of a unit Gaussian truncated there."""
@@ -314,6 +317,9 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     3/2 sigma^2 for independent pixels and see no gradient; a tight clip drops cosmic rays and hot
     pixels. Coarse steps (12- and 14-bit cameras) would upset the clip: a known dither is added first
     and its variance taken off again, so that the step's own step^2 / 12 stays in, as it is in the pixels.
+    A sky that is brighter on one side is noisier there, and a clip would take from a mixture of noises what is large
+    in it: blocks of the frame are measured one by one and their variances averaged, those of a bright nebula at most
+    as twice the median.
 
     Parameters
     ----------
@@ -325,24 +331,39 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     float
         ADU; NaN where fewer than 500 star-free pixels are sampled.
     """
-    step = max(1, pixels.size // 500_000)
+    difference, hidden = _second_differences(pixels, mask, mask_bin)
+    side = NOISE_BLOCKS if difference.size >= NOISE_BLOCKS**2 * 2000 else 1
+    found = [difference[part][~hidden[part]] for part in _parts(difference.shape, side)]
+    found = [flat if np.isfinite(flat.sum()) else flat[np.isfinite(flat)] for flat in found]
+    enough = [flat for flat in found if flat.size >= 500]
+    if not enough:
+        return float("nan")
+    step = 0.5 * _quantum(np.concatenate([flat[: 20_000 // len(enough)] for flat in enough]))
+    squares = np.array([_clipped_spread(flat, step) ** 2 for flat in enough])
+    weight = np.array([flat.size for flat in enough])
+    return float(np.sqrt(np.average(np.minimum(squares, 2.0 * np.median(squares)), weights=weight) / 1.5))
+
+
+def _parts(shape: tuple[int, ...], side: int) -> list[tuple[slice, slice]]:
+    """The frame cut in `side` times `side`."""
+    rows, columns = (np.linspace(0, length, side + 1).astype(int) for length in shape)
+    return [(slice(*r), slice(*c)) for r in pairwise(rows) for c in pairwise(columns)]
+
+
+def _second_differences(pixels: Pixels, mask: Mask | None, mask_bin: int) -> tuple[Pixels, Mask]:
+    """p[x] - (p[x-1] + p[x+1]) / 2 along sampled rows, and where a star is."""
+    step = max(1, pixels.size // 350_000)
     rows = np.arange(step // 2, pixels.shape[0], step)
     sample = pixels[rows]
     difference = sample[:, :-2] + sample[:, 2:]
     difference *= np.float32(-0.5)
     difference += sample[:, 1:-1]
-    if mask is not None:
-        seen = mask[np.minimum(rows // mask_bin, mask.shape[0] - 1)]
-        hidden = np.repeat(seen, mask_bin, axis=1) if mask_bin > 1 else seen
-        hidden = np.pad(hidden, ((0, 0), (0, max(pixels.shape[1] - hidden.shape[1], 0))), mode="edge")
-        flat = difference[~hidden[:, 1 : pixels.shape[1] - 1]]
-    else:
-        flat = difference.ravel()
-    if not np.isfinite(flat.sum()):
-        flat = flat[np.isfinite(flat)]
-    if flat.size < 500:
-        return float("nan")
-    return _clipped_spread(flat, 0.5 * _quantum(flat)) / float(np.sqrt(1.5))
+    if mask is None:
+        return difference, np.zeros(difference.shape, dtype=bool)
+    seen = mask[np.minimum(rows // mask_bin, mask.shape[0] - 1)]
+    hidden = np.repeat(seen, mask_bin, axis=1) if mask_bin > 1 else seen
+    hidden = np.pad(hidden, ((0, 0), (0, max(pixels.shape[1] - hidden.shape[1], 0))), mode="edge")
+    return difference, hidden[:, 1 : pixels.shape[1] - 1]
 
 
 def _quantum(differences: Pixels) -> float:
@@ -357,7 +378,7 @@ def _clipped_spread(values: Pixels, step: float) -> float:
     """Standard deviation of a symmetric distribution about 0, clipped; `step` is that of the values."""
     if step > 0:
         values = values + (step * (_uniform(1 << values.size.bit_length())[: values.size] - 0.5)).astype(np.float32)
-    low, high = np.quantile(values[:: max(values.size // 20_000, 1)], (0.159, 0.841))
+    low, high = np.quantile(values[:: max(values.size // 2_000, 1)], (0.159, 0.841))
     spread = max(float(high - low) / 2.0, 1e-12)
     squares = np.square(values)
     for _ in range(10):

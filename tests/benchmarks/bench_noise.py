@@ -10,7 +10,7 @@ import numpy as np
 from nsgd.measure.recipe import catalogue_from, measure_sub
 from nsgd.measure.weight import relative_weight
 from nsgd.records import Floats, Plane
-from nsgd.simulate import Camera, Psf, SkyGlow, SubTruth, raw_camera
+from nsgd.simulate import Camera, Psf, SkyField, SkyGlow, SubTruth, raw_camera
 from tests.benchmarks.planted import (
     BENCH,
     SETTINGS,
@@ -50,17 +50,28 @@ def run_noise(task: tuple[str, int]) -> list[float]:
     name, seed = task
     truth, stars = noise_cases()[name]
     rng = np.random.default_rng([BENCH, 21, seed])
-    frame = frame_of(field_of(BENCH + seed, truth.camera, stars, nebula=4), truth, rng)
+    sky_field = field_of(BENCH + seed, truth.camera, stars, nebula=4)
+    frame = frame_of(sky_field, truth, rng)
     facts = measure_sub(frame, catalogue_from(frame, SETTINGS), SETTINGS)
-    return [n / true_noise(truth, p) for n, p in zip(facts.noise_adu, frame.planes, strict=True)]
+    starless = frame_of(*without_stars(sky_field, truth), rng)
+    planes = zip(facts.noise_adu, frame.planes, starless.planes, strict=True)
+    return [noise / true_noise(truth, plane, empty) for noise, plane, empty in planes]
 
 
-def true_noise(truth: SubTruth, plane: Plane) -> float:
-    """Noise of a typical pixel: that of the sky, and the photon noise of nebula and starlight at the middle pixel."""
+def without_stars(sky_field: SkyField, truth: SubTruth) -> tuple[SkyField, SubTruth]:
+    """The same sky and nebula with nothing sharp in it."""
+    camera = replace(truth.camera, hot_pixels=0)
+    dark = replace(sky_field, flux_e_s=np.zeros_like(sky_field.flux_e_s))
+    return dark, replace(truth, camera=camera, cosmic_rays=0, satellites=0)
+
+
+def true_noise(truth: SubTruth, plane: Plane, starless: Plane) -> float:
+    """Noise of the sky and the nebula, rms over the frame, and the photon noise of the middle pixel's starlight."""
     y, x = np.mgrid[0 : truth.camera.height_px : 8, 0 : truth.camera.width_px : 8]
-    level = truth.background_adu(x.astype(float), y.astype(float), plane.name)
-    more = max(middle_mean(plane.pixels) - middle_mean(level), 0.0)
-    return float(np.sqrt(truth.noise_adu(plane.name) ** 2 + more / truth.camera.egain_e_per_adu))
+    sky = truth.background_adu(x.astype(float), y.astype(float), plane.name)
+    nebula = float(starless.pixels.mean(dtype=np.float64) - sky.mean())
+    starlight = max(middle_mean(plane.pixels) - middle_mean(starless.pixels), 0.0)
+    return float(np.sqrt(truth.noise_adu(plane.name) ** 2 + (nebula + starlight) / truth.camera.egain_e_per_adu))
 
 
 def middle_mean(values: Floats) -> float:
