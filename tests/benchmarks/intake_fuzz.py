@@ -26,9 +26,10 @@ with atheris.instrument_imports(include=["nsgd"]):
     from nsgd.errors import FileProblem
     from nsgd.frames import exif, fits, packed, raw, tiff, xisf
     from nsgd.frames.header import facts
+    from nsgd.frames.planes import frame_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "frames"))
-from framefiles import data_bytes, dng, header_bytes, mandatory
+from framefiles import card, data_bytes, dng, header_bytes, mandatory
 from hostile import PIXELS, tile_compressed, write_all
 
 BUDGET_BYTES = 64_000_000
@@ -40,9 +41,12 @@ def header(data: bytes) -> None:
 
 def plain(data: bytes) -> None:
     source = io.BytesIO(data)
-    facts(fits.read_cards(source)[0], Path("a.fits"))
+    header = facts(fits.read_cards(source)[0], Path("a.fits"))
     fits.declared_bytes(source, len(data))
-    fits.decode(source, BUDGET_BYTES)
+    with tempfile.TemporaryFile(buffering=0) as file:  # what is read in parts needs a file of the system
+        file.write(data)
+        file.seek(0)
+        frame_of(Path("a.fits"), header, fits.decode(file, BUDGET_BYTES))
 
 
 def gz(data: bytes) -> None:
@@ -91,6 +95,9 @@ def good_files(reader: str) -> Iterator[bytes]:
     """Whole files, which the hostile corpus has few of: damage to them comes deep into the reader."""
     if reader == "gz":
         yield gzip.compress(header_bytes(mandatory(PIXELS)) + data_bytes(PIXELS), 0)
+    elif reader == "fits":
+        for pattern in ("RGGB", "GRBG"):
+            yield header_bytes([*mandatory(PIXELS), card("BAYERPAT", pattern)]) + data_bytes(PIXELS)
     elif reader == "fz":
         for codec in ("RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1"):
             yield tile_compressed(PIXELS.astype(np.int16), codec, (16, 16))
