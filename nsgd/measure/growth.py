@@ -11,7 +11,7 @@ times (Cramer-Rao), and whatever is wrong with the anchor's curve cancels in rat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
@@ -167,6 +167,7 @@ def areas(aperture_fwhm_px: float) -> Floats:
     return np.concatenate((2.0 * np.pi * soft_sigma(aperture_fwhm_px) ** 2, rings))
 
 
+@lru_cache(maxsize=8)
 def overlaps(aperture_fwhm_px: float, fwhm_px: float, beta: float) -> tuple[Floats, Floats]:
     """(10, 10) integrals of the products of two apertures, over the sky and over a star's light."""
     sigma2 = soft_sigma(aperture_fwhm_px) ** 2
@@ -577,8 +578,10 @@ def _shares_and_slope(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) ->
     reach = (1.0 - ENCLOSED) ** (-1.0 / (power - 1.0)) - 1.0
     half = 0.5 * alpha2 / blurred
     light = np.exp(-half[..., None] * reach[:, None, :])
-    light = light @ np.stack((ENCLOSED_WEIGHT + 0.0 * reach, ENCLOSED_WEIGHT * reach), axis=-1)
-    soft, wider = sigma2 / blurred * light[..., 0], -2.0 * sigma2 / blurred * half * light[..., 1]
+    rows = light.reshape(-1, ENCLOSED.size)  # one product, not one for each beta
+    soft = sigma2 / blurred * (rows @ ENCLOSED_WEIGHT).reshape(half.shape)
+    light *= reach[:, None, :]
+    wider = -2.0 * sigma2 / blurred * half * (rows @ ENCLOSED_WEIGHT).reshape(half.shape)
     # as in `enclosed`
     ratio = hard_radius(aperture_fwhm_px) ** 2 / alpha2
     outside, part = (1.0 + ratio) ** (1.0 - power), ratio / (1.0 + ratio)
@@ -721,6 +724,7 @@ def best_apertures(flux_adu: Floats, fwhm_px: float, noise_adu: float, egain_e_p
     return np.asarray(np.argmin(variance[:, 1:FORCED], axis=1) + 1)
 
 
+@lru_cache(maxsize=8)
 def noise_terms(fwhm_px: float) -> tuple[Floats, Floats]:
     """(10,) noise pixels of each aperture, and its photon variance over the flux, for total flux."""
     empty, lit = overlaps(fwhm_px, fwhm_px, 3.2)

@@ -155,6 +155,17 @@ def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, In
     return sliding_window_view(pixels, (side, side))[top, left], left, top
 
 
+def highest(pixels: Pixels, x: Floats, y: Floats) -> Pixels:
+    """(n,) highest of the 3 x 3 pixels about rounded positions, kept inside the frame."""
+    left = np.clip(np.rint(x).astype(int) - 1, 0, max(pixels.shape[1] - 3, 0))
+    top = np.clip(np.rint(y).astype(int) - 1, 0, max(pixels.shape[0] - 3, 0))
+    corner, width, flat = top * pixels.shape[1] + left, pixels.shape[1], pixels.reshape(-1)
+    best = flat[corner]
+    for offset in (1, 2, width, width + 1, width + 2, 2 * width, 2 * width + 1, 2 * width + 2):
+        np.maximum(best, flat[corner + offset], out=best)
+    return best
+
+
 def _windowed(
     stamp: Floats, x: Floats, y: Floats, sigma_px: Floats
 ) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats]]:
@@ -236,10 +247,9 @@ def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.boo
     for sign in (-1.0, 1.0):
         column = np.rint(x[:, None] + sign * TRAIL_REACH_PX * np.cos(angle)).astype(int)
         row = np.rint(y[:, None] + sign * TRAIL_REACH_PX * np.sin(angle)).astype(int)
-        near, _, _ = cutouts(pixels, column.ravel(), row.ravel(), 1)
-        sides.append(near.max(axis=(1, 2)).reshape(row.shape))
+        sides.append(highest(pixels, column.ravel(), row.ravel()).reshape(row.shape))
     sky = mesh.at(x, y)
-    peak = cutouts(pixels, x, y, 1)[0].max(axis=(1, 2)) - sky
+    peak = highest(pixels, x, y) - sky
     both = np.minimum(sides[0], sides[1]).max(axis=1) - sky
     noise = bilinear(fill_gaps(mesh.sigma), x, y, mesh.cell * mesh.bin) * mesh.bin
     return np.asarray((both > 0.4 * peak) & (both > 5.0 * noise))
@@ -275,12 +285,12 @@ def detect(
         return _no_stars()
     keep = ~is_hot(plane, mesh, x, y)
     x, y = x[keep], y[keep]
-    saturated = cutouts(plane, x, y, 1)[0].max(axis=(1, 2)) - mesh.at(x, y) > 0.8 * saturation_above_sky
+    saturated = highest(plane, x, y) - mesh.at(x, y) > 0.8 * saturation_above_sky
     few = few_saturated(saturated, 2 * most)
     x, y = _off_trails(plane, mesh, (x[few], y[few]), 2 * most)
     if x.size == 0:
         return _no_stars()
-    peak = cutouts(plane, x, y, 1)[0].max(axis=(1, 2)) - mesh.at(x, y)
+    peak = highest(plane, x, y) - mesh.at(x, y)
     fine = np.flatnonzero(peak <= 0.8 * saturation_above_sky)
     typical = (fine if fine.size >= 10 else np.arange(x.size))[:60]
     sigma_px = _typical_sigma(plane, mesh, x[typical], y[typical])
