@@ -113,19 +113,24 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
     base = Outcome(str(path), frame.header, frame.content_id, frame.channels)
     if known(frame.content_id):
         return replace(base, known=True)
-    seen = frame
-    kept = aside(lambda: _keep_preview(seen, orders.previews))
+    as_read, kept = frame, list[Callable[[], None]]()
+
+    def keep_preview() -> None:
+        kept.append(aside(lambda: _keep_preview(as_read, orders.previews)))
+
     candidates = offer(series_key(frame.header))
     base = replace(base, offered=offered(candidates))
     try:
         frame, calibration = _calibrated(frame, orders.settings.calibration)
-        result = _measured(frame, candidates, orders.settings, calibration, base)
+        result = _measured(frame, candidates, (orders.settings, calibration), base, keep_preview)
     except MeasureFailure as problem:
         result = replace(
             base, failure=failure_of(problem), series_id=candidates[0].series_id if candidates else NEW_SERIES
         )
     finally:
-        kept()
+        if not kept:
+            keep_preview()
+        kept[0]()
     if result.failure is not None:
         numbers = {**result.failure.numbers, **_light_in(frame)}
         result = replace(result, failure=replace(result.failure, numbers=numbers))
@@ -185,15 +190,26 @@ def _keep_preview(frame: Frame, folder: str) -> None:
 
 
 def _measured(
-    frame: Frame, candidates: tuple[Candidate, ...], settings: Settings, calibration: str, base: Outcome
+    frame: Frame,
+    candidates: tuple[Candidate, ...],
+    how: tuple[Settings, str],
+    base: Outcome,
+    begin_aside: Callable[[], None],
 ) -> Outcome:
-    """Facts against the first candidate that matches; a new catalogue where there is none or it is outgrown."""
+    """Facts against the first candidate that matches; a new catalogue where there is none or it is outgrown.
+
+    What can be done aside begins where single stars are next, which keep one thread busy: what needs all pixels is
+    shared between two.
+    """
+    settings, calibration = how
     near = [candidate for candidate in candidates if same_field(frame.header, candidate)]
     if not near:
+        begin_aside()
         catalogue = recipe.catalogue_from(frame, settings.measure)
         facts = recipe.measure_sub(frame, catalogue, settings.measure, calibration=calibration)
         return replace(base, facts=facts, catalogue=catalogue)
     seen = recipe.survey(frame, settings.measure, recipe.SUB_STARS)
+    begin_aside()
     problems = []
     for candidate in near:
         try:
