@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from nsgd.measure import growth
 from nsgd.measure.stars import cutouts
 from nsgd.records import Floats, Pixels
+from nsgd.threads import shared
 
 MARGIN_FWHM = 2.0
 """Stars nearer to an edge than this are not measured."""
@@ -42,6 +43,8 @@ FIELD_GAIN = 15.0
 """Chi-squared that a change across the field must explain to be believed by half: five come by chance."""
 STAR_WIDTH_ERR = 0.005
 """What single stars' ln FWHM may be wrong by, neighbours and pixels being what they are."""
+SHARED_STARS = 75
+"""Bright stars that one thread sums before it takes others."""
 STAMP_PIXELS = 50_000
 """Pixels of cut-out stars worked on at a time: they stay in the processor's cache."""
 
@@ -206,6 +209,13 @@ class GrowthStars:
     cell_px: float
     """Side of a cell of the sky."""
 
+    def take(self, chosen: NDArray[np.intp]) -> GrowthStars:
+        """The chosen stars, in the order given."""
+        return GrowthStars(
+            self.x[chosen], self.y[chosen], self.sky_adu[chosen], self.foreign[chosen], self.departure[chosen],
+            self.mask_px[chosen], self.cell_px,
+        )  # fmt: skip
+
 
 def foreign_light(
     star: tuple[Floats, Floats, Floats], all_stars: tuple[Floats, Floats, Floats], outline: Outline, beta: float
@@ -348,15 +358,8 @@ def _bright_sums(
     the star's other sums stay.
     """
     fwhm = outline.fwhm_px
-    radius, sky = growth.hard_radius(fwhm), stars.sky_adu
-    soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
-    exact = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in radius[:EXACT]]
-    hard = [one - np.pi * r**2 * sky for one, r in zip(exact, radius, strict=False)]
-    hard += list(wide_sums(pixels, (stars.x, stars.y, sky), radius[EXACT:], outline).T)
-    core = np.stack(soft, axis=1) - growth.areas(fwhm)[: growth.SOFT] * sky[:, None]
-    rings = np.stack((hard[0], *(outer - inner for inner, outer in pairwise(hard))), axis=1)
-    sums = np.concatenate((core, rings), axis=1)
-    sums -= speck_light(pixels, stars, outline, noise[0])
+    parts = np.array_split(np.arange(stars.x.size), max(1, stars.x.size // SHARED_STARS))
+    sums = np.concatenate(shared(lambda part: _sums(pixels, stars.take(part), outline, noise[0]), parts))
     own = sums[:, 2] / (start[2] + stars.foreign[:, 2] + stars.departure[:, 2])
     total = stars.foreign[:, growth.SOFT : growth.SOFT + NEAR_RINGS].sum(axis=1)
     lonely = total < max(0.3, float(np.sort(total)[min(20, total.size - 1)])) if total.size else total > 0
@@ -369,6 +372,19 @@ def _bright_sums(
     unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * np.abs(beside)) ** 2
     into_sky = growth.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
     return growth.Bright(sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm), chosen
+
+
+def _sums(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
+    """(n, 10) sums in each soft aperture and ring, without sky and specks, ADU."""
+    fwhm, sky = outline.fwhm_px, stars.sky_adu
+    radius = growth.hard_radius(fwhm)
+    soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
+    exact = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in radius[:EXACT]]
+    hard = [one - np.pi * r**2 * sky for one, r in zip(exact, radius, strict=False)]
+    hard += list(wide_sums(pixels, (stars.x, stars.y, sky), radius[EXACT:], outline).T)
+    core = np.stack(soft, axis=1) - growth.areas(fwhm)[: growth.SOFT] * sky[:, None]
+    rings = np.stack((hard[0], *(outer - inner for inner, outer in pairwise(hard))), axis=1)
+    return np.concatenate((core, rings), axis=1) - speck_light(pixels, stars, outline, noise_adu)
 
 
 def _cut_off(pixels: Pixels, stars: GrowthStars, outline: Outline) -> Mask:
