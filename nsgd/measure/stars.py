@@ -160,7 +160,7 @@ def highest(pixels: Pixels, x: Floats, y: Floats) -> Pixels:
     left = np.clip(np.rint(x).astype(int) - 1, 0, max(pixels.shape[1] - 3, 0))
     top = np.clip(np.rint(y).astype(int) - 1, 0, max(pixels.shape[0] - 3, 0))
     corner, width, flat = top * pixels.shape[1] + left, pixels.shape[1], pixels.reshape(-1)
-    best = flat[corner]
+    best: Pixels = flat[corner]
     for offset in (1, 2, width, width + 1, width + 2, 2 * width, 2 * width + 1, 2 * width + 2):
         np.maximum(best, flat[corner + offset], out=best)
     return best
