@@ -13,6 +13,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.records import Floats, Floats32, Frame, Pixels
 from nsgd.threads import shared
@@ -94,8 +95,9 @@ def save_preview(path: Path, preview: Preview) -> None:
     pixels = preview.pixels
     low, high = np.array([_edges(pixels[..., k]) for k in range(pixels.shape[-1])], dtype=np.float64).T
     step = np.where(high > low, (high - low) / (_LEVELS - 1), 1.0)
-    with np.errstate(invalid="ignore"):
-        levels = np.where(np.isfinite(pixels), np.rint((pixels - low) / step) + 1, 0).astype(np.uint16)
+    levels = np.empty(pixels.shape, np.uint16)
+    for k in range(pixels.shape[-1]):
+        levels[..., k] = _levels(pixels[..., k], low[k], step[k])
     place = np.array([preview.origin_x_px, preview.origin_y_px, preview.step_px])
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -107,8 +109,21 @@ def save_preview(path: Path, preview: Preview) -> None:
         draft.unlink(missing_ok=True)
 
 
+def _levels(values: Floats32, low: float, step: float) -> NDArray[np.uint16]:
+    """Level of each pixel of a channel, 0 where it is missing."""
+    level = values - np.float64(low)
+    level /= step
+    np.rint(level, out=level)
+    level += 1.0
+    level[~np.isfinite(level)] = 0.0
+    return level.astype(np.uint16)
+
+
 def _edges(values: Floats32) -> tuple[float, float]:
     """Lowest and highest value."""
+    low, high = float(values.min()), float(values.max())
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 

@@ -88,10 +88,15 @@ def detection_plane(frame: Frame) -> Plane:
     """The mono plane, or the sum of the colour planes at the middle of the Bayer cell."""
     if len(frame.planes) == 1:
         return frame.planes[0]
-    first = frame.planes[0]
-    total = first.pixels + frame.planes[1].pixels
-    for plane in frame.planes[2:]:
-        total += plane.pixels
+    first, total = frame.planes[0], np.empty_like(frame.planes[0].pixels)
+
+    def add(top: int) -> None:
+        rows = slice(top, top + sky.BAND_ROWS)
+        np.add(first.pixels[rows], frame.planes[1].pixels[rows], out=total[rows])
+        for plane in frame.planes[2:]:
+            total[rows] += plane.pixels[rows]
+
+    shared(add, range(0, len(total), sky.BAND_ROWS))
     middle = (first.step_px - 1) / 2
     return Plane("sum", total, middle, middle, first.step_px)
 
