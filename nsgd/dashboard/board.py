@@ -11,6 +11,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import CommandList, CommandPalette
+from textual.css.stylesheet import Stylesheet
 from textual.events import Resize
 from textual.message import Message
 from textual.screen import Screen
@@ -44,6 +45,23 @@ class Commands(CommandPalette):
             await super()._watch__show_busy()
 
 
+class Rules(Stylesheet):
+    """What Textual's stylesheet is, parsed once: that one parses all its sources three times while a screen opens."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        super().__init__(variables=variables)
+        self._parsed_with = variables
+
+    def set_variables(self, variables: dict[str, str]) -> None:
+        """Take other colours, and forget what was parsed with the old ones; the same colours change nothing."""
+        if variables != self._parsed_with:
+            self._parsed_with = variables
+            super().set_variables(variables)
+
+    def reparse(self) -> None:
+        self.parse()
+
+
 class BoardApp(App[int]):
     """What both dashboards are: dressed alike, their ages brought up to date once a second."""
 
@@ -61,6 +79,7 @@ class BoardApp(App[int]):
         """Why it had to end."""
         self._on_terminal = False
         dress(self)
+        self.stylesheet = Rules(self.get_css_variables())
 
     def on_mount(self) -> None:
         self._on_terminal = not self.is_headless and _keyboard_is_terminal()

@@ -99,8 +99,7 @@ def run_dashboard(
     app = DashboardApp(lambda: _reader_at(folder, terms), None if read_only else send, terms, Marker(marker))
     app.glance = glance or app.glance
     app.graphics = question.answer()
-    app.theme = theme or theme_for(app.console.color_system)
-    return _run(app)
+    return _run(app, theme or theme_for(app.console.color_system))
 
 
 def run_fleet(terms: FleetTerms, *, marker: str = "braille", theme: str = "") -> int:
@@ -118,15 +117,16 @@ def run_fleet(terms: FleetTerms, *, marker: str = "braille", theme: str = "") ->
         from nsgd.dashboard.fleet import FleetApp
         from nsgd.dashboard.themes import Marker, theme_for
     app = FleetApp(open_reader, terms.zone, Marker(marker))
-    app.theme = theme or theme_for(app.console.color_system)
-    return _run(app)
+    return _run(app, theme or theme_for(app.console.color_system))
 
 
 def _is_dumb() -> bool:
     return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
-def _run(app: BoardApp) -> int:
+def _run(app: BoardApp, theme: str) -> int:
+    app.theme = theme
+    app.stylesheet.set_variables(app.get_css_variables())
     app.run()
     if app.problem is not None:
         raise app.problem
