@@ -50,7 +50,7 @@ def terms_apart(config: str | None, store: str | None) -> Callable[[], Terms]:
 
 
 def fleet_apart(config: str | None, url: str) -> FleetTerms:
-    """Begin to read the settings for a fleet's view, which waits for them where it needs them.
+    """Read the settings for a fleet's view, which waits for them where it needs them.
 
     Parameters
     ----------
@@ -66,14 +66,17 @@ def fleet_apart(config: str | None, url: str) -> FleetTerms:
     """
     from nsgd.dashboard.start import FleetTerms
 
-    words = _words_apart("fleet", config, None)
+    # With a URL they are not wanted before the rigs are on the screen, and would only take time from that.
+    words = cache(lambda: _words_apart("fleet", config, None))
+    if not url:
+        words()
 
     def its_url() -> str:
-        if found := url or str(words()["url"]):
+        if found := url or str(words()()["url"]):
             return found
         raise BadRequest("Which fleet? Give its URL, or set publish.url (README, Many rigs).")
 
-    return FleetTerms(its_url, lambda: _zone(words()))
+    return FleetTerms(its_url, lambda: _zone(words()()))
 
 
 def _zone(said: dict[str, Any]) -> ZoneInfo | None:

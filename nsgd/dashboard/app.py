@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
-from zoneinfo import ZoneInfo
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -27,6 +26,8 @@ from nsgd.errors import NsgdError, StoreProblem
 from nsgd.session.store import Changes
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from nsgd.dashboard.night import Night
     from nsgd.dashboard.start import Terms
     from nsgd.session.store import Reader, Request

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
-from zoneinfo import ZoneInfo
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -27,6 +26,8 @@ from nsgd.dashboard.themes import Marker
 from nsgd.errors import FleetProblem, NsgdError
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from nsgd.fleet.read import FleetReader, Rig, RigNight
 
 LEAST_PAUSE_S = 0.5

@@ -15,14 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from nsgd.errors import NsgdError, StoreProblem
-from nsgd.records import CutOffs
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from nsgd.dashboard.board import BoardApp
     from nsgd.fleet.read import FleetReader
+    from nsgd.records import CutOffs
     from nsgd.session.store import Reader
 
 
