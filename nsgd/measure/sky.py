@@ -424,35 +424,41 @@ def paint_discs(shape: tuple[int, int], x: Floats, y: Floats, radius: Floats) ->
 def node_values(mesh: Mesh, x_px: Floats, y_px: Floats, half_px: float) -> tuple[Floats, Floats]:
     """Mean sky in boxes centred at positions, from the cells they overlap, weighted by area and count.
 
-    A box is a whole number of cells wide, so what it takes too much of a cell on one side it takes too
-    little of on the other: structure that is linear over a cell (nebula) stays exact under any dither.
-    Where part of a box is outside the frame, its mean is moved to the box's centre along the local slope.
+    Of a cell that a box cuts, the part inside is taken along the cell's own slope, so structure that bends over a
+    few cells (nebula) stays the same under any dither. Where part of a box is outside the frame, its mean is moved
+    to the box's centre along the local slope.
 
     Returns
     -------
     values, fraction
         (n,) ADU and the part of the box that is measured; NaN and 0 outside the frame.
     """
-    across, centre_x = _overlap(x_px, half_px / mesh.bin, mesh, 1)
-    down, centre_y = _overlap(y_px, half_px / mesh.bin, mesh, 0)
+    across, place_x, off_x = _overlap(x_px, half_px / mesh.bin, mesh, 1)
+    down, place_y, off_y = _overlap(y_px, half_px / mesh.bin, mesh, 0)
     known = np.isfinite(mesh.level)
     weight = np.where(known, np.minimum(mesh.count / _cell_areas(mesh), 1.0), 0.0)
     pivot = float(mesh.level[known].mean()) if known.any() else 0.0
+    bend_x, bend_y = (np.gradient(fill_gaps(mesh.level), axis=axis) / mesh.cell if mesh.level.shape[axis] > 1
+                      else np.zeros_like(mesh.level) for axis in (1, 0))  # fmt: skip
+    total = _pooled(down, weight, across)
 
-    def pooled(values: Floats) -> Floats:
-        return np.asarray(((down @ values) * across).sum(axis=1))
+    def mean(values: Floats, down: Floats = down, across: Floats = across) -> Floats:
+        return _pooled(down, weight * np.where(known, values, 0.0), across) / total
 
-    def mean(values: Floats) -> Floats:
-        return pooled(weight * np.where(known, values, 0.0)) / total
-
-    total = pooled(weight)
     with np.errstate(invalid="ignore", divide="ignore"):
-        off_x = (x_px + 0.5) / mesh.bin - 0.5 - mean(np.broadcast_to(centre_x, weight.shape))
-        off_y = (y_px + 0.5) / mesh.bin - 0.5 - mean(np.broadcast_to(centre_y[:, None], weight.shape))
-        value = pivot + mean(mesh.level - pivot) + mean(mesh.slope_x) * off_x + mean(mesh.slope_y) * off_y
+        value = pivot + mean(mesh.level - pivot)
+        value += mean(bend_x, across=across * off_x) + mean(bend_y, down=down * off_y)
+        beside_x = (x_px + 0.5) / mesh.bin - 0.5 - mean(np.ones_like(weight), across=across * place_x)
+        beside_y = (y_px + 0.5) / mesh.bin - 0.5 - mean(np.ones_like(weight), down=down * place_y)
+        value += mean(mesh.slope_x) * beside_x + mean(mesh.slope_y) * beside_y
     fraction = total / (2.0 * half_px / mesh.bin) ** 2
     enough = fraction > 0.25
     return np.where(enough, value, np.nan), np.where(enough, np.minimum(fraction, 1.0), 0.0)
+
+
+def _pooled(down: Floats, values: Floats, across: Floats) -> Floats:
+    """(n,) sums of cells over boxes, each cell by what of it lies in the box."""
+    return np.asarray(((down @ values) * across).sum(axis=1))
 
 
 def _cell_areas(mesh: Mesh) -> Floats:
@@ -463,12 +469,16 @@ def _cell_areas(mesh: Mesh) -> Floats:
     return np.asarray(rows[:, None] * columns, dtype=np.float64)
 
 
-def _overlap(position_px: Floats, half: float, mesh: Mesh, axis: int) -> tuple[Floats, Floats]:
-    """(positions, n) length of each cell that the boxes cover, and (n,) nominal centres, view pixels."""
+def _overlap(position_px: Floats, half: float, mesh: Mesh, axis: int) -> tuple[Floats, Floats, Floats]:
+    """(positions, n) length of each cell that the boxes cover, that part's place, and how far from the cell's it is.
+
+    View pixels; a cell's place is its nominal centre.
+    """
     n = mesh.level.shape[axis]
     low_edge = np.arange(n) * float(mesh.cell)
     high_edge = np.minimum(low_edge + mesh.cell, mesh.size[axis])
     centre = ((position_px + 0.5) / mesh.bin)[:, None]
     low = np.clip(centre - half, low_edge, high_edge)
     high = np.clip(centre + half, low_edge, high_edge)
-    return np.asarray(high - low), np.asarray(low_edge + (mesh.cell - 1) / 2, dtype=np.float64)
+    place = 0.5 * (low + high) - 0.5
+    return high - low, place, place - (low_edge + (mesh.cell - 1) / 2)

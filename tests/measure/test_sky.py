@@ -130,3 +130,22 @@ def test_a_large_plane_is_looked_at_through_averages_of_four() -> None:
     assert view.pixels[7, 11] == pytest.approx(float(pixels[14:16, 22:24].mean()))
     assert view_of(pixels[:400, :600]).bin == 1
     assert isinstance(view, View)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-16.0, 16.0), st.floats(-16.0, 16.0))
+def test_a_compact_nebula_reads_the_same_under_any_dither(dx: float, dy: float) -> None:
+    y, x = np.mgrid[0:384, 0:384].astype(float)
+
+    def blob(at_x: Floats, at_y: Floats) -> Floats:
+        return np.asarray(100.0 * np.exp(-0.5 * ((at_x - 190.0 - dx) ** 2 + (at_y - 200.0 - dy) ** 2) / 60.0**2))
+
+    level = blob(x, y).reshape(12, 32, 12, 32).mean(axis=(1, 3))
+    slope_x, slope_y = np.gradient(level, axis=1) / 32.0, np.gradient(level, axis=0) / 32.0
+    mesh = Mesh(level, np.ones((12, 12)), np.full((12, 12), 1024.0), slope_x, slope_y, 32, 1, (384, 384))
+    nodes = np.array([127.5, 191.5, 255.5])
+    node_x, node_y = (part.ravel() for part in np.meshgrid(nodes, nodes))
+    value, _ = node_values(mesh, node_x + dx, node_y + dy, 32.0)
+    side = np.arange(-31.5, 32.0)
+    true = [blob(a + dx + side[None, :], b + dy + side[:, None]).mean() for a, b in zip(node_x, node_y, strict=True)]
+    assert value == pytest.approx(true, abs=1.0)
