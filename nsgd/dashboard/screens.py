@@ -29,6 +29,8 @@ from nsgd.session.judge import in_force
 Ints = NDArray[np.int64]
 
 GRAPH_KEYS = tuple(enumerate(figures.GRAPHS.items(), start=1))
+LEFT_SUBS = 12
+"""A series that has none of so many newest subs is not worked on any more: seven filters may take turns."""
 SORTS = ("time", "transmission", "weight", "fwhm_px", "stars", "sky_adu")
 
 
@@ -70,6 +72,7 @@ class NightScreen(BoardScreen):
         super().__init__(id="night")
         self.view: View | None = None
         self._series_id = 0
+        self._by_hand = False
         self._session: str | None = None
         self._what_if: CutOffs | None = None
         self._main = "transmission"
@@ -113,15 +116,27 @@ class NightScreen(BoardScreen):
         if self.board.frozen:
             self.tick()
             return
-        newest = self.board.night.newest()
-        if newest is not None and self._series_id not in self.board.night.series:
-            self._series_id = newest.series_id or next(iter(self.board.night.series), 0)
+        self._go_along()
         if self.view is None or touched:
             self.rebuild()
         else:
             self._draw_counts()
         self.tick()
         self._draw_tabs()
+
+    def _go_along(self) -> None:
+        """Show the series that the camera works on, unless somebody looks at another one.
+
+        Filters may take turns sub by sub, so a series is left when none of the newest subs are its own.
+        """
+        night = self.board.night
+        newest = next((row.series_id for row in reversed(night.newest_rows) if row.series_id), 0)
+        if self._series_id not in night.series:
+            self._series_id = newest or next(iter(night.series), 0)
+            return
+        looked_at = self._by_hand or self._what_if is not None or not self.query_one(SubTable).at_newest
+        if newest and not looked_at and self._series_id not in {row.series_id for row in night.recent(LEFT_SUBS)}:
+            self._series_id, self._session, self._span_s, self.view = newest, None, 0.0, None
 
     def store_missing(self, sentence: str) -> None:
         if self.view is None:
@@ -338,6 +353,8 @@ class NightScreen(BoardScreen):
             return
         here = ids.index(self._series_id) if self._series_id in ids else 0
         self._series_id = ids[(here + by) % len(ids)]
+        newest = self.board.night.newest()
+        self._by_hand = newest is None or newest.series_id != self._series_id
         self._session = None
         self._span_s = 0.0
         self.rebuild()

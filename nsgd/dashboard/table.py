@@ -150,7 +150,7 @@ class SubTable(ScrollView, can_focus=True):
 
     def show(self, view: View, lines: Ints) -> None:
         """Show the rows `lines` of a view, in that order; the cursor stays on its sub, or follows the newest."""
-        following = self.cursor >= self._lines.size - 1
+        following = self.at_newest
         sub_id = self.sub_id
         self._view, self._lines = view, lines
         self._cache.clear()
@@ -159,6 +159,11 @@ class SubTable(ScrollView, can_focus=True):
         place = None if following else self._place_of(sub_id)
         self.cursor = lines.size - 1 if place is None else place
         self._bring_into_sight()
+
+    @property
+    def at_newest(self) -> bool:
+        """Whether the cursor is on the last row, where it follows what is new."""
+        return self.cursor >= self._lines.size - 1
 
     @property
     def sub(self) -> Sub | None:

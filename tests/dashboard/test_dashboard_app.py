@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +119,30 @@ async def test_a_new_sub_is_on_the_screen_within_a_second(night: tuple[Store, Cl
         await pilot.pause(1.0)
         assert "0061" in text_of(app, "#detail")
         assert "below 0.75" in text_of(app, "#detail")
+
+
+def oxygen(store: Store, numbers: Iterable[int]) -> None:
+    """Subs of another filter, after those of the night."""
+    for number in numbers:
+        row = sub(number, START_UTC_S + number * 310, 0.9, series_id=2)
+        store.commit_sub(SubCommit(row, None, None, series(2, filter_name="OIII")))
+
+
+async def test_the_screen_goes_along_with_the_camera_to_the_next_filter(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(160, 40)) as pilot:
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
+        oxygen(store, range(61, 66))
+        await until(pilot, lambda: "OIII" in text_of(app, "#tabs"))
+        assert "/60 kept" in text_of(app, "#counts"), "filters that take turns do not make the screen jump"
+        oxygen(store, range(66, 74))
+        await until(pilot, lambda: "13/13 kept" in text_of(app, "#counts"))
+        await pilot.press("[")
+        await until(pilot, lambda: "/60 kept" in text_of(app, "#counts"))
+        oxygen(store, range(74, 90))
+        await pilot.pause(1.0)
+        assert "/60 kept" in text_of(app, "#counts"), "what somebody looks at stays"
 
 
 async def test_reject_and_undo_become_requests_and_nothing_else(night: tuple[Store, Clock]) -> None:
