@@ -16,7 +16,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from nsgd.errors import ClusterLost
-from nsgd.threads import allow
 from nsgd.walk.pixels import Outcome, measure_offered
 from nsgd.walk.walker import Walker
 
@@ -32,7 +31,6 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
 def _be_modest() -> None:
     if hasattr(os, "nice"):
         os.nice(5)
-    allow(1)  # the processes are the share of the cores
 
 
 def outcomes(

@@ -24,7 +24,7 @@ from nsgd.measure.calibrate import Masters, calibrated
 from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, SubFacts
 from nsgd.session.series import series_key
 from nsgd.settings import Calibration, Settings
-from nsgd.threads import aside
+from nsgd.threads import allow, aside
 
 NEW_SERIES = 0
 STRANGER = -1
@@ -154,6 +154,7 @@ def failure_of(problem: MeasureFailure) -> Failure:
 
 def measure_offered(path: str, orders: Orders, offers: Mapping[str, tuple[Candidate, ...]]) -> Outcome:
     """`measure_file` for a worker process: the candidates travel with the file."""
+    allow(1)  # the workers, here or on a cluster, are the share of the cores
     return measure_file(Path(path), orders, lambda key: offers.get(key, ()), lambda content_id: False)
 
 
