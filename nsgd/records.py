@@ -121,6 +121,8 @@ class Frame:
     saturation_adu: float
     full_scale_adu: float = 1.0
     """The level that other programs show as 1: the largest number of the file's integers, 1 for floats in 0..1."""
+    interpolated: bool = False
+    """True where the pixels were moved onto another frame's: their noise is not each pixel's own any more."""
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -322,6 +322,7 @@ def _picture(path: Path, settings: Settings) -> Frame:
         raise MeasureFailure("mosaic", "a Bayer mosaic cannot be registered: debayer it first")
     for plane in frame.planes:
         mark_borders(plane.pixels)
+    frame = replace(frame, interpolated=True)
     if frame.full_scale_adu > 1.0:
         return frame
     for plane in frame.planes:

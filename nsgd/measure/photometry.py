@@ -101,8 +101,18 @@ def _field_terms(u: Floats, v: Floats) -> Floats:
     return np.stack((u, v, u * u - 1 / 3, u * v, v * v - 1 / 3), axis=1)
 
 
-def soft_sums(pixels: Pixels, x: Floats, y: Floats, sigma_px: float, outline: Outline) -> Floats:
-    """(n,) sums under an elliptical Gaussian of peak 1, sky not subtracted, ADU (NaN off the frame)."""
+def soft_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], sigma_px: float, outline: Outline) -> Floats:
+    """(n,) sums under an elliptical Gaussian of peak 1, sky subtracted, ADU (NaN off the frame).
+
+    The sky is taken from each pixel: the weights of whole pixels within a cut-out never add up to the Gaussian's
+    integral quite, and a bright sky times the rest would change with the width and with the place in the pixel.
+
+    Parameters
+    ----------
+    places
+        x, y and the sky under each star per pixel, ADU.
+    """
+    x, y, sky = places
     long, short, angle = outline.axes
     half = int(np.ceil(3.6 * sigma_px * long))
     side = 2 * half + 1
@@ -123,7 +133,8 @@ def soft_sums(pixels: Pixels, x: Floats, y: Floats, sigma_px: float, outline: Ou
             np.float32(-0.5) * (np.float32(xx) * dx * dx + np.float32(2 * xy) * dx * dy + np.float32(yy) * dy * dy)
         )
         stamp, _, _ = cutouts(pixels, x[part], y[part], half)
-        out[part] = np.einsum("nij,nij->n", view, stamp, dtype=np.float64)
+        light = stamp - sky[part].astype(np.float32)[:, None, None]
+        out[part] = np.einsum("nij,nij->n", view, light, dtype=np.float64)
     return out
 
 
@@ -378,13 +389,13 @@ def _sums(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float
     """(n, 10) sums in each soft aperture and ring, without sky and specks, ADU."""
     fwhm, sky = outline.fwhm_px, stars.sky_adu
     radius = growth.hard_radius(fwhm)
-    soft = [soft_sums(pixels, stars.x, stars.y, s, outline) for s in growth.soft_sigma(fwhm)]
+    places = (stars.x, stars.y, sky)
+    core = [soft_sums(pixels, places, sigma, outline) for sigma in growth.soft_sigma(fwhm)]
     exact = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in radius[:EXACT]]
     hard = [one - np.pi * r**2 * sky for one, r in zip(exact, radius, strict=False)]
-    hard += list(wide_sums(pixels, (stars.x, stars.y, sky), radius[EXACT:], outline).T)
-    core = np.stack(soft, axis=1) - growth.areas(fwhm)[: growth.SOFT] * sky[:, None]
-    rings = np.stack((hard[0], *(outer - inner for inner, outer in pairwise(hard))), axis=1)
-    return np.concatenate((core, rings), axis=1) - speck_light(pixels, stars, outline, noise_adu)
+    hard += list(wide_sums(pixels, places, radius[EXACT:], outline).T)
+    rings = (hard[0], *(outer - inner for inner, outer in pairwise(hard)))
+    return np.stack((*core, *rings), axis=1) - speck_light(pixels, stars, outline, noise_adu)
 
 
 def _cut_off(pixels: Pixels, stars: GrowthStars, outline: Outline) -> Mask:
@@ -473,7 +484,7 @@ def total_fluxes(
     joint, joint_var, joint_err = curve.joint_flux(u[used], v[used])
     dimming = max(float(np.median(joint / np.maximum(stars.expected_adu[used], 1e-9))), 0.0)
     foreign = dimming * growth.cumulated(stars.foreign)[number, aperture]
-    flux = (_chosen_sums(pixels, stars, aperture, outline) - area[aperture] * stars.sky_adu - foreign) / share
+    flux = (_chosen_sums(pixels, stars, aperture, outline) - foreign) / share
     variance = noise[0] ** 2 * noise2[aperture] / share**2 + (noise[1] * area[aperture] / share) ** 2
     variance += (FOREIGN_ERR * foreign / share) ** 2
     # a soft or small aperture counts a part of the photons: more noise than that of the whole star
@@ -498,14 +509,15 @@ def _aperture_areas(fwhm_px: float) -> tuple[Floats, Floats]:
 
 
 def _chosen_sums(pixels: Pixels, stars: Forced, aperture: NDArray[np.intp], outline: Outline) -> Floats:
-    """(n,) sum of each star in its own aperture, ADU."""
-    sums = np.full(stars.x.size, np.nan)
+    """(n,) sum of each star in its own aperture, sky subtracted, ADU."""
+    sums, sky = np.full(stars.x.size, np.nan), stars.sky_adu
     for k, sigma in enumerate(growth.soft_sigma(outline.fwhm_px)):
         mine = aperture == k
         if mine.any():
-            sums[mine] = soft_sums(pixels, stars.x[mine], stars.y[mine], float(sigma), outline)
+            sums[mine] = soft_sums(pixels, (stars.x[mine], stars.y[mine], sky[mine]), float(sigma), outline)
     sharp = aperture >= growth.SOFT
     if sharp.any():
         radius = growth.hard_radius(outline.fwhm_px)[aperture[sharp] - growth.SOFT]
-        sums[sharp] = hard_sums(pixels, stars.x[sharp], stars.y[sharp], radius, outline)
+        whole = hard_sums(pixels, stars.x[sharp], stars.y[sharp], radius, outline)
+        sums[sharp] = whole - np.pi * radius**2 * sky[sharp]
     return sums

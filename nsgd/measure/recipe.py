@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 5
+RECIPE = 6
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -278,7 +278,7 @@ def _measure_plane(
     view = seen.view if own else sky.view_of(plane.pixels, sky.LARGE_SKY)
     mask = _mask(view, plane, discs)
     mesh = sky.masked_mesh(view, seen.mesh if own else sky.sky_mesh(view), mask)
-    noise = sky.pixel_noise(plane.pixels, mask, view.bin)
+    noise = (sky.interpolated_noise if frame.interpolated else sky.pixel_noise)(plane.pixels, mask, view.bin)
     outline = _outline(seen)
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])

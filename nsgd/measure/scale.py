@@ -610,23 +610,33 @@ def _median(values: Floats) -> float:
 
 def _shape_name(r: Floats, weight: Floats, x: Floats, y: Floats, structure2: float) -> str:
     """Name of the profile (along one of 24 directions, or outwards) that explains most of the structure."""
-    angles = np.arange(24) * np.pi / 12
-    along = max(_explained(r, weight, x * np.cos(a) + y * np.sin(a)) for a in angles)
-    outwards = _explained(r, weight, np.hypot(x, y))
+    angles = (np.arange(24) * np.pi / 12)[:, None]
+    explained = _explained(r, weight, np.concatenate((x * np.cos(angles) + y * np.sin(angles), [np.hypot(x, y)])))
+    along, outwards = max(explained[:-1]), explained[-1]
     if max(along, outwards) < MOST_OF_IT * structure2:
         return "patchy"
     return "one_side" if along >= outwards else "centre"
 
 
-def _explained(r: Floats, weight: Floats, coordinate: Floats) -> float:
-    """Variance that a rising profile along a coordinate takes away: six bins of equal count, pooled until they rise."""
-    parts = np.array_split(np.argsort(coordinate, kind="stable"), 6)
-    total = [float(weight[part].sum()) for part in parts]
-    mean = [float(np.average(r[part], weights=weight[part])) for part in parts]
+BINS = 6
+
+
+def _explained(r: Floats, weight: Floats, coordinates: Floats) -> list[float]:
+    """Variance that a rising profile along each of (k, n) coordinates takes away: six bins of equal count, pooled."""
+    order = np.argsort(coordinates, axis=1, kind="stable")
+    begins = np.cumsum([0, *(part.size for part in np.array_split(r, BINS))])[:-1]
+    total = np.add.reduceat(weight[order], begins, axis=1)
+    mean = np.add.reduceat((weight * r)[order], begins, axis=1) / total
+    whole = float(weight.sum())
+    return [_risen(list(zip(t, m, strict=True))) / whole for t, m in zip(total.tolist(), mean.tolist(), strict=True)]
+
+
+def _risen(bins: list[tuple[float, float]]) -> float:
+    """Weighted squares of the means of neighbouring bins, (weight, mean), pooled until they rise, less their noise."""
     levels: list[tuple[float, float]] = []
-    for w, m in zip(total, mean, strict=True):
-        levels.append((w, m))
+    for one in bins:
+        levels.append(one)
         while len(levels) > 1 and levels[-2][1] > levels[-1][1]:
             (w1, m1), (w2, m2) = levels[-2:]
             levels[-2:] = [(w1 + w2, (w1 * m1 + w2 * m2) / (w1 + w2))]
-    return (sum(w * m * m for w, m in levels) - len(levels)) / float(weight.sum())
+    return sum(w * m * m for w, m in levels) - len(levels)

@@ -27,6 +27,10 @@ CLIPPED_STD = 0.98658
 """Standard deviation of a unit Gaussian truncated at 3 sigma."""
 NOISE_BLOCKS = 3
 """Blocks per side."""
+BLOCKS_PX = (2, 6)
+"""Sides of the blocks that show an interpolated plane's noise."""
+CORRELATED = 1.04
+"""How much more noise than single pixels the small ones show where neighbours share theirs; faint stars feign less."""
 NOISE_CLIP_SIGMA, NOISE_CLIPPED_STD = 2.5, 0.95460
 """The noise is taken from the core of its distribution, which hot pixels and faint stars hardly reach; and the
 standard deviation of a unit Gaussian truncated there."""
@@ -331,7 +335,52 @@ def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
     float
         ADU; NaN where fewer than 500 star-free pixels are sampled.
     """
-    difference, hidden = _second_differences(pixels, mask, mask_bin)
+    return _spread_of(*_second_differences(pixels, mask, mask_bin))
+
+
+def interpolated_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
+    """Noise that the pixels of an interpolated plane had before: what their sums still have.
+
+    Interpolation shares a pixel's noise out to its neighbours and hides a part of it from differences of single
+    pixels, while means over blocks keep it: their noise, in units of a pixel's, falls short by what is in proportion
+    to one over a block's side, which blocks of two sizes tell. Where small blocks agree with single pixels, nothing
+    was interpolated (the reference is not, as a rule), and these know best.
+
+    Parameters
+    ----------
+    mask
+        As `pixel_noise`.
+
+    Returns
+    -------
+    float
+        ADU, never less than `pixel_noise`; that where stars leave too few blocks.
+    """
+    plain = pixel_noise(pixels, mask, mask_bin)
+    hidden = np.zeros(pixels.shape, dtype=bool) if mask is None else _at_full_size(mask, mask_bin, pixels.shape)
+    fine, coarse = BLOCKS_PX
+    in_fine, in_coarse = (side * _spread_of(*_block_differences(pixels, hidden, side)) for side in BLOCKS_PX)
+    before = (coarse * in_coarse - fine * in_fine) / (coarse - fine)
+    return before if in_fine > CORRELATED * plain and before > plain else plain
+
+
+def _at_full_size(mask: Mask, mask_bin: int, shape: tuple[int, ...]) -> Mask:
+    """A view's mask, pixel by pixel of the plane."""
+    rows, columns = (np.minimum(np.arange(n) // mask_bin, m - 1) for n, m in zip(shape, mask.shape, strict=True))
+    return np.asarray(mask[np.ix_(rows, columns)])
+
+
+def _block_differences(pixels: Pixels, hidden: Mask, side: int) -> tuple[Pixels, Mask]:
+    """Second differences of the means of blocks along their rows, and where one of three blocks holds a star."""
+    height, width = (length // side for length in pixels.shape)
+    blocks = pixels[: height * side, : width * side].reshape(height, side, width, side).mean(axis=(1, 3))
+    starry = hidden[: height * side, : width * side].reshape(height, side, width, side).any(axis=(1, 3))
+    difference = blocks[:, 1:-1] - np.float32(0.5) * (blocks[:, :-2] + blocks[:, 2:])
+    return difference, starry[:, 1:-1] | starry[:, :-2] | starry[:, 2:]
+
+
+def _spread_of(difference: Pixels, hidden: Mask) -> float:
+    """Standard deviation of the values behind second differences, NaN where fewer than 500 are not hidden."""
     side = NOISE_BLOCKS if difference.size >= NOISE_BLOCKS**2 * 2000 else 1
     found = [difference[part][~hidden[part]] for part in _parts(difference.shape, side)]
     found = [flat if np.isfinite(flat.sum()) else flat[np.isfinite(flat)] for flat in found]

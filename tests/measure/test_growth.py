@@ -80,3 +80,17 @@ def test_companions_and_a_jittering_focus_of_undersampled_stars_do_not_look_like
     series = shoot(accompanied(field_of(12, camera, 150), rng), truths, 12)
     scales = np.array([relation.scale[0] for relation in series.relations])
     assert np.std(scales / np.mean(scales)) < 0.0025
+
+
+@given(st.floats(0.4, 6.0), st.floats(0.0, 0.6), st.floats(0.0, 1.0))
+def test_no_sky_is_left_in_soft_apertures_however_wide_and_wherever_in_the_pixel(
+    sigma: float, ellipticity: float, phase: float
+) -> None:
+    pixels = np.full((160, 160), 31_000.0, np.float32)
+    place = np.array([80.0 + phase]), np.array([70.0 - phase]), np.array([30_000.0])
+    outline = photometry.Outline(2.0, ellipticity, 30.0)
+    light = photometry.soft_sums(pixels, place, sigma, outline) / (2.0 * np.pi * sigma**2)
+    nothing = photometry.soft_sums(pixels, (*place[:2], place[2] + 1000.0), sigma, outline)
+    assert nothing == pytest.approx(0.0, abs=1e-6)
+    if sigma > 1.0:
+        assert light == pytest.approx(1000.0, rel=0.01)

@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from nsgd.measure.sky import Mesh, View, fill_gaps, masked_mesh, node_values, pixel_noise, sky_mesh, view_of
+from nsgd.measure.sky import (
+    Mesh,
+    View,
+    fill_gaps,
+    interpolated_noise,
+    masked_mesh,
+    node_values,
+    pixel_noise,
+    sky_mesh,
+    view_of,
+)
 from nsgd.records import Floats, Pixels
 
 SHAPE = (400, 600)
@@ -65,8 +76,24 @@ def test_masked_stars_are_no_noise() -> None:
     assert pixel_noise(pixels, mask, 1) == pytest.approx(5.0, rel=0.012)
 
 
+@pytest.mark.parametrize("shift_px", [(0.5, 0.5), (0.2, -0.4), (0.3, 0.0)])
+@pytest.mark.parametrize("order", [1, 3])
+def test_interpolation_hides_no_noise(shift_px: tuple[float, float], order: int) -> None:
+    pixels = ndimage.shift(sloped(np.random.default_rng(7)), shift_px, order=order, mode="nearest")
+    assert pixel_noise(pixels, None, 1) < 0.93 * 5.0
+    assert interpolated_noise(pixels, None, 1) == pytest.approx(5.0, rel=0.06)
+
+
+def test_pixels_that_were_not_interpolated_keep_their_noise() -> None:
+    pixels, mask = sloped(np.random.default_rng(8)), np.zeros((SHAPE[0] // 2, SHAPE[1] // 2), bool)
+    mask[20:40] = True
+    assert interpolated_noise(pixels, mask, 2) == pixel_noise(pixels, mask, 2)
+
+
 def test_too_few_pixels_have_no_noise() -> None:
-    assert np.isnan(pixel_noise(np.full((20, 20), np.nan, np.float32), None, 1))
+    empty = np.full((20, 20), np.nan, np.float32)
+    assert np.isnan(pixel_noise(empty, None, 1))
+    assert np.isnan(interpolated_noise(empty, None, 1))
 
 
 def test_a_slope_is_followed_up_to_the_edges() -> None:
