@@ -374,7 +374,7 @@ def _block_differences(pixels: Pixels, hidden: Mask, side: int) -> tuple[Pixels,
     """Second differences of the means of blocks along their rows, and where one of three blocks holds a star."""
     height, width = (length // side for length in pixels.shape)
     blocks = pixels[: height * side, : width * side].reshape(height, side, width, side).mean(axis=(1, 3))
-    starry = hidden[: height * side, : width * side].reshape(height, side, width, side).any(axis=(1, 3))
+    starry = np.asarray(hidden[: height * side, : width * side].reshape(height, side, width, side).any(axis=(1, 3)))
     difference = blocks[:, 1:-1] - np.float32(0.5) * (blocks[:, :-2] + blocks[:, 2:])
     return difference, starry[:, 1:-1] | starry[:, :-2] | starry[:, 2:]
 
