@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
+from collections.abc import Iterator
 from io import FileIO
 
 import numpy as np
@@ -183,9 +185,13 @@ def fz_decode(file: FileIO, budget_bytes: int, stored_bytes: int) -> Decoded:
     from astropy.io import fits as astropy_fits
 
     unit, cards = _find_picture(file)
+    if fits.declared_bytes(file, stored_bytes) > stored_bytes:
+        raise UnreadableFrame("The compressed file ends early.", may_retry=True)
     layout = _layout(cards)
     check_budget(cards, layout.shape, budget_bytes, 2 * layout.nbytes + stored_bytes)
-    _check_tiles(cards, layout, budget_bytes)
+    sides = _tile_sides(cards, layout, budget_bytes)
+    if cards["ZCMPTYPE"].value == "HCOMPRESS_1":
+        _check_hcompressed(file, unit, _tile_sizes(layout, sides))
     file.seek(0)
     with astropy_fits.open(file, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=True) as units:
         raw = np.asarray(units[unit].data)
@@ -197,11 +203,44 @@ def fz_decode(file: FileIO, budget_bytes: int, stored_bytes: int) -> Decoded:
     return Decoded(cards, pixels, fits.type_maximum(layout))
 
 
-def _check_tiles(cards: dict[str, Card], layout: fits.Layout, budget_bytes: int) -> None:
-    """No single tile may need more memory than the whole picture may."""
-    sides = [cards[f"ZTILE{n}"].value for n in (1, 2, 3) if f"ZTILE{n}" in cards]
-    if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+def _tile_sides(cards: dict[str, Card], layout: fits.Layout, budget_bytes: int) -> list[int]:
+    """Sides of a tile along each axis, the fastest first; no tile may need more memory than the whole picture may."""
+    sides = [cards[f"ZTILE{n}"].value if f"ZTILE{n}" in cards else None for n in range(1, len(layout.shape) + 1)]
+    usual = [layout.shape[-1]] + [1] * (len(sides) - 1)
+    found = [usual[k] if side is None else side for k, side in enumerate(sides)]
+    whole = [side for side in found if isinstance(side, int) and not isinstance(side, bool) and side >= 1]
+    if len(whole) < len(found):
         raise UnreadableFrame("The compressed picture's tiles make no sense.")
-    whole = math.prod(int(side) for side in sides if isinstance(side, int))
-    if sides and whole * abs(layout.bitpix) // 8 > budget_bytes:
+    if math.prod(whole) * abs(layout.bitpix) // 8 > budget_bytes:
         raise UnreadableFrame("The compressed picture's tiles need more memory than allowed (watch.budget_mb).")
+    return whole
+
+
+def _tile_sizes(layout: fits.Layout, sides: list[int]) -> Iterator[int]:
+    """Pixels of each tile, in the order of the table's rows; those at the far edges are smaller."""
+    lengths = zip(layout.shape, reversed(sides), strict=True)
+    along = [[min(side, length - begin) for begin in range(0, length, side)] for length, side in lengths]
+    return (math.prod(parts) for parts in itertools.product(*along))
+
+
+HCOMPRESS_MAGIC = b"\xdd\x99"
+
+
+def _check_hcompressed(file: FileIO, unit: int, sizes: Iterator[int]) -> None:
+    """Each tile's stream must begin as one and be of the tile's size: its decoder believes what it is given.
+
+    R. White's format (1992): two bytes of magic, and both sides as big-endian numbers of four bytes.
+    """
+    from astropy.io import fits as astropy_fits
+
+    file.seek(0)
+    # not closed here, or the file would be
+    units = astropy_fits.open(file, memmap=False, disable_image_compression=True, lazy_load_hdus=True)
+    streams = units[unit].data["COMPRESSED_DATA"]
+    starts = [np.asarray(stream[:10]).astype(np.uint8).tobytes() for stream in streams]
+    for start, size in itertools.zip_longest(starts, sizes, fillvalue=None):
+        if start is None or size is None:
+            raise UnreadableFrame("The compressed picture has not as many tiles as its size needs.")
+        stated = int.from_bytes(start[2:6], "big") * int.from_bytes(start[6:10], "big")
+        if start and (start[:2] != HCOMPRESS_MAGIC or stated != size):
+            raise UnreadableFrame("The compressed data are damaged: a tile is of another size than the header says.")

@@ -173,6 +173,17 @@ def tile_compressed(pixels: np.ndarray, codec: str, tile: tuple[int, int]) -> by
     return buffer.getvalue()
 
 
+def hcompressed(old: bytes, new: bytes) -> Callable[[Path], object]:
+    """An HCOMPRESS file, with bytes of its first tile replaced."""
+
+    def make(path: Path) -> None:
+        data = tile_compressed(PIXELS, "HCOMPRESS_1", (SIDE, SIDE))
+        at = data.index(b"\xdd\x99")
+        path.write_bytes(data[:at] + data[at:].replace(old, new, 1))
+
+    return make
+
+
 def tile_bomb(codec: str, width: int, height: int) -> Callable[[Path], object]:
     """A flat picture in large tiles: a few kilobytes that expand to hundreds of megabytes."""
 
@@ -213,6 +224,11 @@ COMPRESSED = [
     Case("fz wrong number type", ".fits.fz", tiled({"ZBITPIX": 17}), "never"),
     Case("fz heap outside the file", ".fits.fz", tiled({"PCOUNT": 10**9}), "unreadable"),
     Case("fz rows that are not there", ".fits.fz", tiled({"NAXIS2": 10**7}), "unreadable"),
+    Case("fz rice blocks of nothing", ".fits.fz", tiled({"ZVAL1": 0}), "unreadable"),
+    Case("fz cut", ".fits.fz", content(tile_compressed(PIXELS, "RICE_1", (1, SIDE))[:-2880]), "retry"),
+    Case("fz HCOMPRESS tile that never began", ".fits.fz", hcompressed(b"\xdd\x99", bytes(2)), "unreadable"),
+    Case("fz HCOMPRESS tile larger than its place", ".fits.fz",
+         hcompressed(SIDE.to_bytes(4, "big"), (40 * SIDE).to_bytes(4, "big")), "unreadable"),
     Case("fz HCOMPRESS bomb", ".fits.fz", tile_bomb("HCOMPRESS_1", 20_000, 16_000), "unreadable"),
     Case("fz RICE bomb", ".fits.fz", tile_bomb("RICE_1", 20_000, 16_000), "unreadable"),
     Case("fz GZIP bomb", ".fits.fz", tile_bomb("GZIP_1", 20_000, 16_000), "unreadable"),
