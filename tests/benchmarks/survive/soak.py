@@ -73,18 +73,21 @@ def camera(lights: Path, subs: int, taken: Path) -> None:
 
 
 class Yardstick:
-    """A fixed piece of the same kind of work: finding the stars of one frame."""
+    """A fixed piece of the same work: measuring one sub. Any other is not slowed down alike by a busy machine."""
 
     def __init__(self, folder: Path) -> None:
-        plan = night("clear", subs=1, width_px=320, height_px=240)
-        self._frame = read_frame(write_sub(folder / "yardstick.fits", plan.pixels(0), sub_cards(plan.subs[0], "Yard")))
+        plan = night("clear", subs=2, width_px=320, height_px=240)
+        first, self._file = (
+            write_sub(folder / f"yardstick{k}.fits", plan.pixels(k), sub_cards(plan.subs[k], "Yard")) for k in (0, 1)
+        )
+        self._catalogue = recipe.catalogue_from(read_frame(first), Measure())
         self.used_s = 0.0
 
     def time_s(self) -> float:
         """What it takes now, CPU seconds."""
         begun_s = time.process_time()
         for _ in range(2):
-            recipe.catalogue_from(self._frame, Measure())
+            recipe.measure_sub(read_frame(self._file), self._catalogue, Measure())
         taken_s = time.process_time() - begun_s
         self.used_s += taken_s
         return taken_s
