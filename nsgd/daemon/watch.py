@@ -59,6 +59,8 @@ AFTER_EVENTS_S = 5.0
 """A scan follows events after this time, since there may have been more than were told."""
 SCAN_SHARE = 20.0
 """Scans take at most one part in this of the time."""
+CHECK_SHARE = 100.0
+"""Those that only check whether all events were told take less: a season's folder is not read for every sub."""
 HOT_S = 1.0
 """On a share, the folders that got the latest files are looked at this often."""
 HOT_FOLDERS = 4
@@ -327,8 +329,8 @@ class FolderWatch:
         for path in paths:
             if is_inside(self.folder, path, max_depth=self._settings.max_depth, ignore=self._settings.ignore):
                 self._look(path, now_s)
-        soon_s = 0.0 if folders_changed else AFTER_EVENTS_S
-        self._next_scan_s = min(self._next_scan_s, now_s + max(soon_s, SCAN_SHARE * self._scan_took_s))
+        soon_s, share = (0.0, SCAN_SHARE) if folders_changed else (AFTER_EVENTS_S, CHECK_SHARE)
+        self._next_scan_s = min(self._next_scan_s, now_s + max(soon_s, share * self._scan_took_s))
 
     # ---- looking ---------------------------------------------------------------------------------
 

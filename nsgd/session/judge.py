@@ -235,7 +235,6 @@ class Verdicts:
     extinction_mag: Floats
     weight: Floats
     weight_of_best: Floats
-    rank: Ints
     learning: Bools
     ok: Bools
     """True where the sub goes into the stack."""
@@ -250,7 +249,7 @@ class Verdicts:
     """Row of the measured sub of the same stream before each one in time, -1 for none."""
 
     def __len__(self) -> int:
-        return len(self.rank)
+        return len(self.weight)
 
     def of(self, sub_id: int) -> Verdict:
         """Verdict of one sub; KeyError where it is not in this series."""
@@ -269,7 +268,7 @@ class Verdicts:
             transmission_clear=float(self.transmission_clear[at]),
             weight=float(self.weight[at]),
             weight_of_best=float(self.weight_of_best[at]),
-            rank=int(self.rank[at]),
+            rank=_rank(self.weight, at),
             learning=bool(self.learning[at]),
             extinction_mag=float(self.extinction_mag[at]),
             previous_id=int(self.columns.ints("sub_id")[before]) if before >= 0 else 0,
@@ -327,7 +326,6 @@ def judge(columns: Columns, series: SeriesRow, limits: Limiting) -> Verdicts:
         extinction_mag=extinction_mag,
         weight=weight,
         weight_of_best=weight_of_best,
-        rank=_ranks(weight),
         learning=learning[columns.ints("stream")],
         ok=_accepted(columns, transmission_clear, weight_of_best, limits),
         failed=columns.failed.copy(),
@@ -582,13 +580,11 @@ def _weights(columns: Columns) -> tuple[Floats, Floats]:
     return weight, per_exposure / min(float(top[-1]), 2.0 * float(top[0]))
 
 
-def _ranks(weight: Floats) -> Ints:
-    """1 = highest weight; 0 = none known."""
-    rank = np.zeros(len(weight), dtype=np.int64)
-    order = np.argsort(-weight, kind="stable")
-    known = order[np.isfinite(weight[order])]
-    rank[known] = np.arange(1, known.size + 1)
-    return rank
+def _rank(weight: Floats, at: int) -> int:
+    """1 = highest weight, the earlier row first where two are equal; 0 = none known."""
+    if not np.isfinite(weight[at]):
+        return 0
+    return 1 + int(np.count_nonzero(weight > weight[at]) + np.count_nonzero(weight[:at] == weight[at]))
 
 
 def _accepted(columns: Columns, clear: Floats, weight: Floats, limits: CutOffs) -> Bools:

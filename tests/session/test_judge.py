@@ -204,7 +204,7 @@ def test_limits_of_the_series_come_before_those_of_the_settings(rng: np.random.G
 def test_ranks_count_from_the_highest_weight(rng: np.random.Generator) -> None:
     rows = [replace(sub(i), relation=relation(60.0, weight=weight)) for i, weight in enumerate((0.5, 2.0, 1.0))]
     found = verdicts(rows)
-    assert list(found.rank) == [3, 1, 2]
+    assert [found.row(at).rank for at in range(3)] == [3, 1, 2]
     assert found.row(1).weight_of_best == pytest.approx(1.0)
 
 
