@@ -229,6 +229,9 @@ COMPRESSED = [
     Case("fz HCOMPRESS tile that never began", ".fits.fz", hcompressed(b"\xdd\x99", bytes(2)), "unreadable"),
     Case("fz HCOMPRESS tile larger than its place", ".fits.fz",
          hcompressed(SIDE.to_bytes(4, "big"), (40 * SIDE).to_bytes(4, "big")), "unreadable"),
+    Case("fz HCOMPRESS with too few tiles", ".fits.fz",
+         lambda path: path.write_bytes(
+             falsified(tile_compressed(PIXELS, "HCOMPRESS_1", (SIDE, SIDE)), {"ZNAXIS2": 2 * SIDE})), "unreadable"),
     Case("fz HCOMPRESS bomb", ".fits.fz", tile_bomb("HCOMPRESS_1", 20_000, 16_000), "unreadable"),
     Case("fz RICE bomb", ".fits.fz", tile_bomb("RICE_1", 20_000, 16_000), "unreadable"),
     Case("fz GZIP bomb", ".fits.fz", tile_bomb("GZIP_1", 20_000, 16_000), "unreadable"),
