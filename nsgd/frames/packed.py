@@ -19,6 +19,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 31
 """zlib's word for: a gzip header, and the largest window."""
 PIECE_BYTES = 1 << 18
+HCOMPRESS_MAGIC = b"\xdd\x99"
 MAX_START_BYTES = 1 << 20
 """So many bytes may pass before the first expanded one."""
 
@@ -221,9 +222,6 @@ def _tile_sizes(layout: fits.Layout, sides: list[int]) -> Iterator[int]:
     lengths = zip(layout.shape, reversed(sides), strict=True)
     along = [[min(side, length - begin) for begin in range(0, length, side)] for length, side in lengths]
     return (math.prod(parts) for parts in itertools.product(*along))
-
-
-HCOMPRESS_MAGIC = b"\xdd\x99"
 
 
 def _check_hcompressed(file: FileIO, unit: int, sizes: Iterator[int]) -> None:

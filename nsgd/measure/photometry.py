@@ -143,12 +143,21 @@ def _portions(stars: NDArray[np.intp], side: int) -> list[NDArray[np.intp]]:
     return np.array_split(stars, max(1, stars.size * side * side // STAMP_PIXELS))
 
 
-def hard_sums(pixels: Pixels, x: Floats, y: Floats, radius_px: Floats | float, outline: Outline) -> Floats:
-    """(n,) sums in ellipses with exact pixel overlap, sky not subtracted, ADU (NaN off the frame)."""
+def hard_sums(
+    pixels: Pixels, places: tuple[Floats, Floats, Floats], radius_px: Floats | float, outline: Outline
+) -> Floats:
+    """(n,) sums in ellipses with exact pixel overlap, sky subtracted, ADU (NaN off the frame).
+
+    Parameters
+    ----------
+    places
+        x, y and the sky under each star per pixel, ADU.
+    """
+    x, y, sky = places
     long, short, angle = outline.axes
     total, _, _ = sep.sum_ellipse(pixels, x, y, long, short, angle, radius_px, subpix=0)
     off = (x < -0.5) | (y < -0.5) | (x > pixels.shape[1] - 0.5) | (y > pixels.shape[0] - 0.5)
-    return np.where(off, np.nan, total)
+    return np.where(off, np.nan, total - np.pi * radius_px**2 * sky)
 
 
 def wide_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], radius_px: Floats, outline: Outline) -> Floats:
@@ -387,12 +396,10 @@ def _bright_sums(
 
 def _sums(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
     """(n, 10) sums in each soft aperture and ring, without sky and specks, ADU."""
-    fwhm, sky = outline.fwhm_px, stars.sky_adu
+    fwhm, places = outline.fwhm_px, (stars.x, stars.y, stars.sky_adu)
     radius = growth.hard_radius(fwhm)
-    places = (stars.x, stars.y, sky)
     core = [soft_sums(pixels, places, sigma, outline) for sigma in growth.soft_sigma(fwhm)]
-    exact = [hard_sums(pixels, stars.x, stars.y, r, outline) for r in radius[:EXACT]]
-    hard = [one - np.pi * r**2 * sky for one, r in zip(exact, radius, strict=False)]
+    hard = [hard_sums(pixels, places, r, outline) for r in radius[:EXACT]]
     hard += list(wide_sums(pixels, places, radius[EXACT:], outline).T)
     rings = (hard[0], *(outer - inner for inner, outer in pairwise(hard)))
     return np.stack((*core, *rings), axis=1) - speck_light(pixels, stars, outline, noise_adu)
@@ -510,14 +517,17 @@ def _aperture_areas(fwhm_px: float) -> tuple[Floats, Floats]:
 
 def _chosen_sums(pixels: Pixels, stars: Forced, aperture: NDArray[np.intp], outline: Outline) -> Floats:
     """(n,) sum of each star in its own aperture, sky subtracted, ADU."""
-    sums, sky = np.full(stars.x.size, np.nan), stars.sky_adu
+    sums = np.full(stars.x.size, np.nan)
+
+    def places(mine: Mask) -> tuple[Floats, Floats, Floats]:
+        return stars.x[mine], stars.y[mine], stars.sky_adu[mine]
+
     for k, sigma in enumerate(growth.soft_sigma(outline.fwhm_px)):
         mine = aperture == k
         if mine.any():
-            sums[mine] = soft_sums(pixels, (stars.x[mine], stars.y[mine], sky[mine]), float(sigma), outline)
+            sums[mine] = soft_sums(pixels, places(mine), float(sigma), outline)
     sharp = aperture >= growth.SOFT
     if sharp.any():
         radius = growth.hard_radius(outline.fwhm_px)[aperture[sharp] - growth.SOFT]
-        whole = hard_sums(pixels, stars.x[sharp], stars.y[sharp], radius, outline)
-        sums[sharp] = whole - np.pi * radius**2 * sky[sharp]
+        sums[sharp] = hard_sums(pixels, places(sharp), radius, outline)
     return sums

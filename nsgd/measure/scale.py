@@ -583,6 +583,7 @@ def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Patt
 PATTERN_FLOOR = 0.01
 LEAST_STRUCTURE = 0.015
 MOST_OF_IT = 0.6
+BINS = 6
 
 
 def _low_order(r: Floats, weight: Floats, x: Floats, y: Floats) -> tuple[float, ...]:
@@ -616,9 +617,6 @@ def _shape_name(r: Floats, weight: Floats, x: Floats, y: Floats, structure2: flo
     if max(along, outwards) < MOST_OF_IT * structure2:
         return "patchy"
     return "one_side" if along >= outwards else "centre"
-
-
-BINS = 6
 
 
 def _explained(r: Floats, weight: Floats, coordinates: Floats) -> list[float]:
