@@ -329,14 +329,15 @@ def _settle(side: _Side, state: _State, *, plain: bool = False) -> tuple[_State,
 
 
 def _reconsidered(side: _Side, state: _State, robust: Floats) -> tuple[_State, Floats]:
-    """The likelier of two rests, for subs that have a floor and whose brightest stars contradict their zero point.
+    """The likelier of two rests, for subs whose floor explains little or whose brightest stars contradict their light.
 
     Where two or three stars know far more than all others, a first guess that is the others' feigns a floor that lets
     them have it their way; the rest without any floor, from the median by weight, is what the bright ones say.
     """
     expected2 = side.variance(state.z)
     bright = _weighted_medians(side.ratio, np.where(side.used, 1.0 / expected2, 0.0))
-    doubtful = (state.floor2 > 0) & ((bright / state.z - 1.0) ** 2 > 0.1 * state.err2) & (bright > LEAST_Z)
+    contradicted = (bright / state.z - 1.0) ** 2 > 0.1 * state.err2
+    doubtful = (state.floor2 > 0) & (bright > LEAST_Z) & (contradicted | _idle(side, state, expected2))
     if not doubtful.any():
         return state, robust
     rows = np.flatnonzero(doubtful)
@@ -349,6 +350,16 @@ def _reconsidered(side: _Side, state: _State, robust: Floats) -> tuple[_State, F
     rows, other, other_robust = rows[better], other.take(better), other_robust[better]
     z[rows], err2[rows], floor2[rows], robust[rows] = other.z, other.err2, other.floor2, other_robust
     return _State(z, err2, floor2), robust
+
+
+def _idle(side: _Side, state: _State, expected2: Floats) -> Mask:
+    """(s,) whether a floor explains no more than any further figure would, one far below all stars' noise aside."""
+    felt = state.floor2 > 0.1 * np.where(side.used, expected2, np.inf).min(axis=1)
+    if felt.any():
+        some, at = side.take(felt), state.take(felt)
+        gained = _misfit(some, replace(at, floor2=np.zeros_like(at.floor2))) - _misfit(some, at)
+        felt[felt] = gained < 0.5 * np.log(some.used.sum(axis=1))
+    return np.asarray(felt)
 
 
 def _weighted_medians(values: Floats, weight: Floats) -> Floats:
