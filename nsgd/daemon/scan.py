@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from nsgd.daemon.settle import packed_status
 from nsgd.frames.names import CAPTURE_SUFFIXES, is_ignored, looks_like_image, suffix_of_name
@@ -27,7 +28,9 @@ class Listing:
     """Result of one scan."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    """Path and packed `FileStat`; small, since there may be a season of them."""
+    """Path and packed `FileStat` of every file that is not unchanged."""
+    unchanged: int = 0
+    """How many files are as they were: a number, since there may be a season of them."""
     unreadable: list[Path] = field(default_factory=list)
     """Folders that could not be listed; what lies in them is unknown, not gone."""
     folders: set[int] = field(default_factory=set)
@@ -36,11 +39,21 @@ class Listing:
     """True where the folder holds nothing at all."""
 
 
-def list_images(root: Path, *, max_depth: int = 8, ignore: Sequence[str] = ()) -> Listing:
+Unchanged: TypeAlias = Callable[[str, os.stat_result], bool]
+
+
+def list_images(
+    root: Path, *, max_depth: int = 8, ignore: Sequence[str] = (), unchanged: Unchanged | None = None
+) -> Listing:
     """Regular files below `root` whose names may be subs, with their status.
 
     Links are never followed (so no loop and no way out of the folder); FIFOs, sockets and devices are
     left out; folders deeper than `max_depth` are not entered.
+
+    Parameters
+    ----------
+    unchanged
+        Whether a file with this path and status is known to be so; such files are only counted.
 
     Raises
     ------
@@ -55,7 +68,13 @@ def list_images(root: Path, *, max_depth: int = 8, ignore: Sequence[str] = ()) -
             with os.scandir(folder) as entries:
                 for entry in entries:
                     listing.empty = False
-                    _sort_entry(entry, depth < max_depth, ignore, listing, levels, depth)
+                    if is_ignored(entry.name, ignore):
+                        continue
+                    if depth < max_depth and _is_folder(entry):
+                        listing.folders.add(entry.inode())
+                        levels.append((Path(entry.path), depth + 1))
+                    else:
+                        _take_file(entry, listing, unchanged)
         except OSError:
             if folder == root:
                 raise
@@ -63,25 +82,21 @@ def list_images(root: Path, *, max_depth: int = 8, ignore: Sequence[str] = ()) -
     return listing
 
 
-def _sort_entry(
-    entry: os.DirEntry[str],
-    may_enter: bool,
-    ignore: Sequence[str],
-    listing: Listing,
-    levels: list[tuple[Path, int]],
-    depth: int,
-) -> None:
-    if is_ignored(entry.name, ignore):
-        return
-    try:
-        if entry.is_dir(follow_symlinks=False):
-            if may_enter:
-                listing.folders.add(entry.inode())
-                levels.append((Path(entry.path), depth + 1))
-        elif entry.is_file(follow_symlinks=False) and suffix_of_name(entry.name) in CAPTURE_SUFFIXES:
-            listing.files[entry.path] = packed_status(entry.stat(follow_symlinks=False))
-    except OSError:
-        return  # vanished between listing and looking
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # vanished between listing and looking
+        return entry.is_dir(follow_symlinks=False)
+    return False
+
+
+def _take_file(entry: os.DirEntry[str], listing: Listing, unchanged: Unchanged | None) -> None:
+    with suppress(OSError):  # vanished between listing and looking
+        if not entry.is_file(follow_symlinks=False) or suffix_of_name(entry.name) not in CAPTURE_SUFFIXES:
+            return
+        status = entry.stat(follow_symlinks=False)
+        if unchanged is not None and unchanged(entry.path, status):
+            listing.unchanged += 1
+        else:
+            listing.files[entry.path] = packed_status(status)
 
 
 def is_inside(root: Path, path: Path, *, max_depth: int, ignore: Sequence[str]) -> bool:

@@ -64,9 +64,10 @@ class FileStat:
         return cls(*_DONE.unpack(kept))
 
 
-def packed_status(status: os.stat_result) -> bytes:
-    """`FileStat.of(status).packed()` without the record in between."""
-    return _DONE.pack(status.st_size, status.st_mtime_ns, status.st_ino, max(status.st_mtime, status.st_ctime))
+def packed_status(status: os.stat_result, steady_inode: bool = True) -> bytes:
+    """`FileStat.of(status).packed()` without the record in between; an inode that may change by itself counts as 0."""
+    inode = status.st_ino if steady_inode else 0
+    return _DONE.pack(status.st_size, status.st_mtime_ns, inode, max(status.st_mtime, status.st_ctime))
 
 
 @dataclass(slots=True)

@@ -37,13 +37,14 @@ from watchdog.observers import Observer
 from nsgd.daemon.scan import (
     STEADY_INODES,
     Listing,
+    Unchanged,
     file_system,
     folders_without_events,
     is_inside,
     is_share,
     list_images,
 )
-from nsgd.daemon.settle import FileStat, SettledFiles, is_plain_file
+from nsgd.daemon.settle import FileStat, SettledFiles, is_plain_file, packed_status
 from nsgd.settings import Watch
 
 if TYPE_CHECKING:
@@ -284,9 +285,10 @@ class FolderWatch:
         for path, packed in listing.files.items():
             self._files.hold(path, self._trusted(FileStat.unpacked(packed)))
 
-    def _list(self) -> Listing | None:
+    def _list(self, unchanged: Unchanged | None = None) -> Listing | None:
+        depth, ignore = self._settings.max_depth, self._settings.ignore
         try:
-            return list_images(self.folder, max_depth=self._settings.max_depth, ignore=self._settings.ignore)
+            return list_images(self.folder, max_depth=depth, ignore=ignore, unchanged=unchanged)
         except OSError as error:
             self._lose(f"the folder cannot be listed: {error.strerror or error}")
             return None
@@ -374,7 +376,7 @@ class FolderWatch:
     def _scan(self, now_s: float, now_utc_s: float) -> list[Path]:
         """Reconcile with what is really there; returns the files that vanished."""
         begun_s = time.monotonic()
-        listing = self._list()
+        listing = self._list(self._unchanged)
         self._scan_took_s = time.monotonic() - begun_s
         gone: list[Path] = []
         if listing is not None and self._same_place():
@@ -387,12 +389,14 @@ class FolderWatch:
         self._next_scan_s = now_s + max(pause_s, SCAN_SHARE * self._scan_took_s)
         return gone
 
+    def _unchanged(self, path: str, status: os.stat_result) -> bool:
+        """Whether a file was handed over as it is now; what the first scan finds was not."""
+        return self._files.unchanged(path, packed_status(status, self._steady_inodes))
+
     def _take_in(self, listing: Listing, now_s: float, now_utc_s: float) -> int:
         """Show every listed file to the rules; returns how many an event should have told before."""
         untold = 0
         for path, packed in listing.files.items():
-            if self._files.unchanged(path, packed):
-                continue
             seen = FileStat.unpacked(packed)
             if not self._files.knows(path):
                 untold += self._should_have_been_told(seen, now_utc_s)
@@ -448,6 +452,13 @@ class FolderWatch:
         return same
 
     def _forget_missing(self, listing: Listing) -> list[Path]:
+        """Files that are not there any more. Which ones they are takes a whole listing, so they are counted first."""
+        if listing.unchanged + len(listing.files) == self._files.count:
+            return []
+        whole = self._list() if listing.unchanged else listing
+        if whole is None or whole.unreadable or not self._same_place():
+            return []
+        listing = whole
         missing = [path for path in self._files.known if path not in listing.files and path not in self._elsewhere]
         return [Path(path) for path in missing if self._files.gone(path)]
 

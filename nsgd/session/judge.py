@@ -101,7 +101,7 @@ class Columns:
         self._rate = np.empty((64, 3))
         self._failed = np.empty(64, dtype=np.bool_)
         self._sentences: dict[int, str] = {}
-        self._index: dict[int, int] = {}
+        self._rising = True
         self.nights: list[str] = []
         self.streams: list[str] = []
 
@@ -117,11 +117,25 @@ class Columns:
         return self._size
 
     def __contains__(self, sub_id: int) -> bool:
-        return sub_id in self._index
+        return self._find(sub_id) is not None
 
     def index(self, sub_id: int) -> int:
         """Row number of a sub; KeyError where it is not here."""
-        return self._index[sub_id]
+        at = self._find(sub_id)
+        if at is None:
+            raise KeyError(sub_id)
+        return at
+
+    def _find(self, sub_id: int) -> int | None:
+        """Row number of a sub. Most rows come by rising numbers: only what is out of order is looked for one by one."""
+        ids = self.ints("sub_id")
+        at = int(np.searchsorted(ids, sub_id))
+        if at < len(ids) and ids[at] == sub_id:
+            return at
+        if self._rising:
+            return None
+        rows = np.flatnonzero(ids == sub_id)
+        return int(rows[0]) if rows.size else None
 
     def append(self, row: SubRow) -> int:
         """Add a sub at the end, return its row number."""
@@ -129,21 +143,20 @@ class Columns:
             self._grow()
         at = self._size
         self._size += 1
-        self._index[row.sub_id] = at
+        self._rising = self._rising and (at == 0 or int(self._ints["sub_id"][at - 1]) < row.sub_id)
         self._put(at, row)
         return at
 
     def replace(self, row: SubRow) -> None:
         """Take new figures of a sub that is here already; KeyError where it is not."""
-        self._put(self._index[row.sub_id], row)
+        self._put(self.index(row.sub_id), row)
 
     def remove(self, sub_id: int) -> int:
         """Leave a sub out, return the row number it had; KeyError where it is not here."""
-        at, last = self._index.pop(sub_id), self._size - 1
+        at, last = self.index(sub_id), self._size - 1
         for column in (*self._floats.values(), *self._ints.values(), self._rate, self._failed):
             column[at:last] = column[at + 1 : self._size]
         self._size = last
-        self._index = {name: row - (row > at) for name, row in self._index.items()}
         self._sentences = {row - (row > at): said for row, said in self._sentences.items() if row != at}
         return at
 
