@@ -287,6 +287,20 @@ def test_moved_and_deleted_files_are_reported_once(night: Night) -> None:
     assert sorted(night.gone) == ["a.fits", "b.fits"]
 
 
+@pytest.mark.parametrize("kind", ["ext4", "vfat", "cifs"])
+def test_of_a_folder_of_taken_files_only_what_vanished_or_changed_is_reported(night: Night, kind: str) -> None:
+    night.kind = kind
+    for name in "abcd":
+        (night.folder / f"{name}.fits").write_bytes(sub_bytes(ord(name)))
+    assert night.turn(8.0, 1.0) == ["a.fits", "b.fits", "c.fits", "d.fits"]
+    assert night.turn(130.0, 1.0) == []
+    assert night.gone == []
+    (night.folder / "b.fits").unlink()
+    (night.folder / "c.fits").write_bytes(sub_bytes(7))
+    assert night.turn(130.0, 1.0) == ["c.fits"]
+    assert night.gone == ["b.fits"]
+
+
 def test_what_vanished_while_no_daemon_ran_is_reported(night: Night) -> None:
     (night.folder / "a.fits").write_bytes(sub_bytes(1))
     night.watch.expect(frozenset(night.folder / name for name in ("a.fits", "b.fits", "c.fits")))
