@@ -59,7 +59,7 @@ def measure(paths: tuple[str, ...], out: str, cluster: str) -> None:
         raise BadRequest(f"There is no FITS, XISF, TIFF or raw file in {', '.join(paths)}.")
     store = Store.open(target, time.time())
     with store:
-        walker = Walker(store, settings, zone_of(settings))
+        walker = Walker(store, settings, zone_of(settings), refit_at=())  # nobody looks before all of them are in
         fresh = [item for item in found if not _is_done(store, item[0])]
         folders = [*{folder: None for _, folder in found}, target]
         with (

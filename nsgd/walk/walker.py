@@ -7,7 +7,7 @@ and tells `committed`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
@@ -83,9 +83,13 @@ class Walker:
         The open store; the walker reads it and does the bookkeeping of files that are no subs.
     zone
         Zone of the night boundary; None is the system's.
+    refit_at
+        Numbers of subs of a series at which its live solution is fitted anew to all of them.
     """
 
-    def __init__(self, store: Store, settings: Settings, zone: tzinfo | None) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, zone: tzinfo | None, *, refit_at: Collection[int] = REFIT_AT
+    ) -> None:
         self.store = store
         self.settings = settings
         self.zone = zone
@@ -93,6 +97,7 @@ class Walker:
         self._strangers: dict[str, Stranger] = {}
         self._again: dict[str, Path] = {}
         self._previews = 0
+        self._refit_at = refit_at
         allow(settings.measure.workers)
         for row in store.series():
             self._series[row.series_id] = self._remember(row)
@@ -252,7 +257,7 @@ class Walker:
         memory.last_utc_s = row.arrived_utc_s
         self._learn(memory, commit.facts, row)
         memory.measured += 1
-        if memory.measured in REFIT_AT:
+        if memory.measured in self._refit_at:
             self._refit(memory)
 
     def _learn(self, memory: SeriesMemory, facts: SubFacts, row: SubRow) -> None:
