@@ -40,11 +40,6 @@ SIDE_BY_SIDE = 32
 FLOOR_STARS = 5
 """Fewer tell nothing of a floor."""
 MOST_ROUNDS, SETTLED, DAMPING = 20, 1e-7, 1.0 / 3.0
-MOST_MOVED = 0.01
-"""A joint fit ends where no zero point moves by more than this part of its error."""
-LEAST_TURNS, MOST_TURNS, MOST_WORK, MOST_STARTS = 3, 30, 240, 3
-"""Turns of a joint fit, and turns times subs: where few subs share the stars' fluxes the fit creeps, and is cheap; of
-many each alone moves next to nothing, and three turns do."""
 LEAST_Z = 1e-6
 ENDLESS = 1e30
 
@@ -301,13 +296,8 @@ def _medians(values: Floats, chosen: Mask, number: NDArray[np.intp]) -> Floats:
     return np.asarray(0.5 * (ordered[row, middle] + ordered[row, middle - 1 + number % 2]))
 
 
-def _settle(side: _Side, state: _State, *, plain: bool = False) -> tuple[_State, Floats]:
+def _settle(side: _Side, state: _State) -> tuple[_State, Floats]:
     """Iterate until every sub stands still; a sub that does is not touched any more, whoever is beside it.
-
-    Parameters
-    ----------
-    plain
-        True for no floor at all.
 
     Returns
     -------
@@ -319,7 +309,6 @@ def _settle(side: _Side, state: _State, *, plain: bool = False) -> tuple[_State,
     rows = np.arange(z.size)
     for _ in range(MOST_ROUNDS):
         state, weights, moved = _round(side, state)
-        state = replace(state, floor2=np.zeros_like(state.floor2)) if plain else state
         z[rows], err2[rows], floor2[rows], robust[rows] = state.z, state.err2, state.floor2, weights
         if not moved.all():
             rows, side, state = rows[moved], side.take(moved), state.take(moved)
@@ -329,37 +318,26 @@ def _settle(side: _Side, state: _State, *, plain: bool = False) -> tuple[_State,
 
 
 def _reconsidered(side: _Side, state: _State, robust: Floats) -> tuple[_State, Floats]:
-    """The likelier of two rests, for subs whose floor explains little or whose brightest stars contradict their light.
+    """The likelier of two rests, for subs that have a floor and whose brightest stars contradict their zero point.
 
     Where two or three stars know far more than all others, a first guess that is the others' feigns a floor that lets
-    them have it their way; the rest without any floor, from the median by weight, is what the bright ones say.
+    them have it their way; a start without a floor at the median by weight finds what the bright ones say.
     """
     expected2 = side.variance(state.z)
     bright = _weighted_medians(side.ratio, np.where(side.used, 1.0 / expected2, 0.0))
-    contradicted = (bright / state.z - 1.0) ** 2 > 0.1 * state.err2
-    doubtful = (state.floor2 > 0) & (bright > LEAST_Z) & (contradicted | _idle(side, state, expected2))
+    doubtful = (state.floor2 > 0) & ((bright / state.z - 1.0) ** 2 > 0.1 * state.err2) & (bright > LEAST_Z)
     if not doubtful.any():
         return state, robust
     rows = np.flatnonzero(doubtful)
     again = side.take(doubtful)
     sure = 1.0 / np.where(again.used, 1.0 / expected2[rows], 0.0).sum(axis=1)
-    other, other_robust = _settle(again, _State(bright[rows], sure, np.zeros(rows.size)), plain=True)
-    plainer = 0.5 * np.log(again.used.sum(axis=1))  # a floor is one figure more (Schwarz 1978)
+    other, other_robust = _settle(again, _State(bright[rows], sure, np.zeros(rows.size)))
+    plainer = (other.floor2 == 0) * 0.5 * np.log(again.used.sum(axis=1))  # a floor is one figure more (Schwarz 1978)
     better = _misfit(again, other) < _misfit(again, state.take(doubtful)) + plainer
     z, err2, floor2, robust = state.z.copy(), state.err2.copy(), state.floor2.copy(), robust.copy()
     rows, other, other_robust = rows[better], other.take(better), other_robust[better]
     z[rows], err2[rows], floor2[rows], robust[rows] = other.z, other.err2, other.floor2, other_robust
     return _State(z, err2, floor2), robust
-
-
-def _idle(side: _Side, state: _State, expected2: Floats) -> Mask:
-    """(s,) whether a floor explains no more than any further figure would, one far below all stars' noise aside."""
-    felt = state.floor2 > 0.1 * np.where(side.used, expected2, np.inf).min(axis=1)
-    if felt.any():
-        some, at = side.take(felt), state.take(felt)
-        gained = _misfit(some, replace(at, floor2=np.zeros_like(at.floor2))) - _misfit(some, at)
-        felt[felt] = gained < 0.5 * np.log(some.used.sum(axis=1))
-    return np.asarray(felt)
 
 
 def _weighted_medians(values: Floats, weight: Floats) -> Floats:
@@ -509,11 +487,11 @@ def first_solution(sub: Measured) -> Solution:
     return Solution(w * np.where(sub.usable, sub.flux, 0.0), w, np.zeros(sub.flux.size), sub.usable.astype(float))
 
 
-def solve(subs: Sequence[Measured]) -> tuple[Solution, list[ZeroPoint]]:
+def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[ZeroPoint]]:
     """Joint fit of star fluxes and zero points to all subs of a series, one channel.
 
     Deterministic: it depends on the fluxes and their order only. The first pass learns from as many subs at a time
-    as it knows already; then all zero points and all star fluxes are found in turn until nothing moves.
+    as it knows already, the rounds then alternate between all zero points and all star fluxes.
 
     Returns
     -------
@@ -524,35 +502,10 @@ def solve(subs: Sequence[Measured]) -> tuple[Solution, list[ZeroPoint]]:
     whole = [padded(sub, n) for sub in subs]
     solution = _first_pass(whole, n)
     zeros = zero_points(whole, solution, joint=True)
-    for _ in range(MOST_STARTS):
-        solution, zeros = _at_rest(solution, whole, zeros)
-        if len(whole) * LEAST_TURNS > MOST_WORK:
-            break
-        # a rest may be one that only the way there led to: whoever starts anew must come to it as well
-        before, zeros = zeros, zero_points(whole, solution, joint=True)
-        if _farthest(before, zeros) < MOST_MOVED:
-            break
+    for _ in range(rounds - 1):
+        solution = _relearn(solution, whole, zeros)
+        zeros = zero_points(whole, solution, joint=True, near=zeros)
     return solution, zeros
-
-
-def _at_rest(solution: Solution, subs: Sequence[Measured], zeros: list[ZeroPoint]) -> tuple[Solution, list[ZeroPoint]]:
-    """Star fluxes and zero points found in turn until no zero point moves by more than a part of its error."""
-    for _ in range(min(max(MOST_WORK // max(len(subs), 1), LEAST_TURNS), MOST_TURNS)):
-        solution = _relearn(solution, subs, zeros)
-        before, zeros = zeros, zero_points(subs, solution, joint=True, near=zeros)
-        if _farthest(before, zeros) < MOST_MOVED:
-            break
-    return solution, zeros
-
-
-def _farthest(before: Sequence[ZeroPoint], after: Sequence[ZeroPoint]) -> float:
-    """Largest move of a zero point in units of its error, what all share (the gauge) left aside."""
-    known = [(old.value, new.value, new.err) for old, new in zip(before, after, strict=True) if new.value > 0]
-    if not known:
-        return 0.0
-    old, new, err = np.array(known).T
-    change = np.log(new / old)
-    return float((np.abs(change - _median(change)) * new / err).max())
 
 
 def _first_pass(subs: Sequence[Measured], n: int) -> Solution:
