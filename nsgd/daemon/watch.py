@@ -376,7 +376,7 @@ class FolderWatch:
     def _scan(self, now_s: float, now_utc_s: float) -> list[Path]:
         """Reconcile with what is really there; returns the files that vanished."""
         begun_s = time.monotonic()
-        listing = self._list(self._unchanged)
+        listing = self._list(None if self._asks_for_names() else self._unchanged)
         self._scan_took_s = time.monotonic() - begun_s
         gone: list[Path] = []
         if listing is not None and self._same_place():
@@ -389,8 +389,12 @@ class FolderWatch:
         self._next_scan_s = now_s + max(pause_s, SCAN_SHARE * self._scan_took_s)
         return gone
 
+    def _asks_for_names(self) -> bool:
+        """Whether a scan wants every name: for the latest file, for what was expected, beside another disk's files."""
+        return self._scans == 0 or bool(self._expected) or bool(self._elsewhere)
+
     def _unchanged(self, path: str, status: os.stat_result) -> bool:
-        """Whether a file was handed over as it is now; what the first scan finds was not."""
+        """Whether a file was handed over as it is now."""
         return self._files.unchanged(path, packed_status(status, self._steady_inodes))
 
     def _take_in(self, listing: Listing, now_s: float, now_utc_s: float) -> int:
@@ -455,10 +459,11 @@ class FolderWatch:
         """Files that are not there any more. Which ones they are takes a whole listing, so they are counted first."""
         if listing.unchanged + len(listing.files) == self._files.count:
             return []
-        whole = self._list() if listing.unchanged else listing
-        if whole is None or whole.unreadable or not self._same_place():
-            return []
-        listing = whole
+        if listing.unchanged:
+            whole = self._list()
+            if whole is None or whole.unreadable or not self._same_place():
+                return []
+            listing = whole
         missing = [path for path in self._files.known if path not in listing.files and path not in self._elsewhere]
         return [Path(path) for path in missing if self._files.gone(path)]
 

@@ -310,6 +310,27 @@ def test_what_vanished_while_no_daemon_ran_is_reported(night: Night) -> None:
     assert night.gone == ["b.fits", "c.fits"]
 
 
+def test_a_folder_that_cannot_be_read_at_the_start_only_delays_the_report(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (night.folder / "closed").mkdir()
+    (night.folder / "a.fits").write_bytes(sub_bytes(1))
+    night.watch.expect(frozenset(night.folder / name for name in ("a.fits", "b.fits")))
+    real = os.scandir
+
+    def refuse(folder: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    with monkeypatch.context() as locked:
+        locked.setattr(os, "scandir", refuse)
+        assert night.turn(130.0, 1.0) == ["a.fits"]
+        assert night.gone == []
+    night.turn(130.0, 1.0)
+    assert night.gone == ["b.fits"]
+
+
 def test_a_start_without_the_disk_marks_nothing_as_gone(night: Night) -> None:
     (night.folder / "x.fits").write_bytes(sub_bytes(1))
     night.watch.expect(frozenset(night.folder / name for name in ("a.fits", "b.fits")))
@@ -391,6 +412,18 @@ def test_twenty_unmounts_lose_nothing_and_need_no_help(night: Night, disks: Disk
         assert night.watch.status.present
     assert night.gone == []
     assert set(night.taken) >= {"a.fits", "b.fits", "c0.fits", "c19.fits"}
+
+
+def test_a_share_that_comes_back_is_looked_at_where_the_latest_sub_lies(night: Night, disks: Disks) -> None:
+    slow = Night(night.folder, Watch(poll_s=300.0), "cifs")
+    (night.folder / "tonight").mkdir()
+    (night.folder / "tonight" / "a.fits").write_bytes(sub_bytes(1))
+    assert slow.turn(8.0) == ["a.fits"]
+    disks.device = 2
+    slow.turn(8.0)
+    (night.folder / "tonight" / "b.fits").write_bytes(sub_bytes(2))
+    assert slow.turn(12.0) == ["b.fits"]
+    slow.watch.close()
 
 
 def test_another_disk_is_left_alone_but_its_new_subs_are_taken(night: Night, disks: Disks, tmp_path: Path) -> None:
