@@ -22,6 +22,8 @@ from nsgd.simulate import night, sub_cards, write_sub
 BASES = 16
 AHEAD = 12
 EVERY = 50
+COMPARE_EVERY = 10
+"""Subs between two looks at the yardstick: a neighbour who comes and goes within some seconds slows down both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Sample:
     cpu_s: float
     """Of the daemon alone, without the yardstick."""
     yard_s: float
-    """What the yardstick took just then."""
+    """What the yardstick took at a time since the last sample, in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Soak:
     cpu_ms_per_sub: float
     cpu_drift: float
     """Change of the time per sub from begin to end, relative, in units of the yardstick: neighbours slow down both."""
+    cpu_drift_err: float
+    """Half of its 95 % confidence interval."""
     store_kb_per_sub: float
     intact: bool
 
@@ -82,15 +86,20 @@ class Yardstick:
         )
         self._catalogue = recipe.catalogue_from(read_frame(first), Measure())
         self.used_s = 0.0
+        self._since: list[float] = []
 
-    def time_s(self) -> float:
-        """What it takes now, CPU seconds."""
+    def look(self) -> None:
+        """Take the time of one sub, CPU seconds."""
         begun_s = time.process_time()
-        for _ in range(2):
-            recipe.measure_sub(read_frame(self._file), self._catalogue, Measure())
-        taken_s = time.process_time() - begun_s
-        self.used_s += taken_s
-        return taken_s
+        recipe.measure_sub(read_frame(self._file), self._catalogue, Measure())
+        self._since.append(time.process_time() - begun_s)
+        self.used_s += self._since[-1]
+
+    def mean_s(self) -> float:
+        """What it took in the mean since this was last asked."""
+        mean_s = float(np.mean(self._since)) if self._since else float("nan")
+        self._since.clear()
+        return mean_s
 
 
 def sample(subs: int, yardstick: Yardstick) -> Sample:
@@ -98,7 +107,7 @@ def sample(subs: int, yardstick: Yardstick) -> Sample:
     rollup = Path("/proc/self/smaps_rollup").read_text()
     rss_kb = next(float(line.split()[1]) for line in rollup.splitlines() if line.startswith("Rss:"))
     descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
-    return Sample(subs, rss_kb, descriptors, threads, time.process_time() - yardstick.used_s, yardstick.time_s())
+    return Sample(subs, rss_kb, descriptors, threads, time.process_time() - yardstick.used_s, yardstick.mean_s())
 
 
 def run(folder: Path, subs: int) -> Soak:
@@ -115,10 +124,14 @@ def run(folder: Path, subs: int) -> Soak:
     watch = {"folders": [str(lights)], "quiet_local_s": 0.0, "rescan_s": 60.0}
     settings = Settings.model_validate({"watch": watch, "store": {"previews_mb": 1}})
     samples: list[Sample] = []
-    progress, yardstick = Progress(store), Yardstick(folder)
+    progress, yardstick, compared = Progress(store), Yardstick(folder), 0
 
     def done() -> bool:
+        nonlocal compared
         count = progress.count()
+        if count // COMPARE_EVERY > compared // COMPARE_EVERY:
+            yardstick.look()
+            compared = count
         if count // EVERY > (samples[-1].subs if samples else 0) // EVERY:
             samples.append(sample(count, yardstick))
         taken.write_text(str(count))
@@ -152,7 +165,7 @@ def judge(samples: list[Sample], store: Path, subs: int) -> Soak:
     rss, covariance = np.polyfit(x, [one.rss_kb for one in settled], 1, cov=True)
     per_sub_s = np.diff([one.cpu_s for one in settled]) / np.diff(x)
     yard_s = np.array([one.yard_s for one in settled])
-    slope, level = np.polyfit(x[1:], per_sub_s / (yard_s[1:] + yard_s[:-1]), 1)
+    (slope, level), doubt = np.polyfit(x[1:], per_sub_s / yard_s[1:], 1, cov=True)
     first, last = level + slope * x[1], level + slope * x[-1]
     with sqlite3.connect(store / DATABASE) as connection:
         intact = connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
@@ -165,6 +178,7 @@ def judge(samples: list[Sample], store: Path, subs: int) -> Soak:
         threads=(settled[0].threads, settled[-1].threads),
         cpu_ms_per_sub=float(np.mean(per_sub_s) * 1e3),
         cpu_drift=float((last - first) / first),
+        cpu_drift_err=float(1.96 * np.sqrt(doubt[0, 0]) * (x[-1] - x[1]) / first),
         store_kb_per_sub=(store / DATABASE).stat().st_size / subs / 1000.0,
         intact=intact,
     )
