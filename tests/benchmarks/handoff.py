@@ -139,7 +139,7 @@ def exported(folder: Path, truths: list[SubTruth], *, stars: int, seed: int = 1,
 
 
 def surface(folder: Path) -> None:
-    for width, height, count in ((900, 600, 10), (2000, 1500, 10), (4656, 3520, 5)):
+    for width, height, count in ((900, 600, 10), (1280, 960, 10), (2000, 1500, 10), (4656, 3520, 5)):
         night = exported(
             folder / f"{width}", planted(count, Camera(width_px=width, height_px=height)), stars=width // 2
         )
