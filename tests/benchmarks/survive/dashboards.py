@@ -13,10 +13,9 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import Pipe, get_context
 from pathlib import Path
 
 import numpy as np
@@ -151,29 +150,6 @@ def commit_times_s(store: Store, commits: int, pause_s: float) -> list[float]:
     return taken
 
 
-@contextmanager
-def committing(store: Path) -> Iterator[Callable[[], list[float]]]:
-    """Turns of commits in a process of their own, as the daemon is one: who shakes the boards takes no time from it."""
-    here, there = Pipe()
-
-    def work() -> None:
-        with Store.open(store, time.time()) as opened:
-            while there.recv():
-                there.send(commit_times_s(opened, TURN, 0.05))
-
-    def commits_s() -> list[float]:
-        here.send(True)
-        return list(here.recv())
-
-    process = get_context("fork").Process(target=work)
-    process.start()
-    try:
-        yield commits_s
-    finally:
-        here.send(False)
-        process.join()
-
-
 def _as_new(row: object, number: int) -> object:
     from dataclasses import replace
 
@@ -198,14 +174,14 @@ def run(folder: Path, commits: int) -> tuple[float, float, int, int, bool]:
     assert stage.daemon(store).finish() == 0
     times: dict[bool, list[float]] = {True: [], False: []}
     before = dump(store)
-    with committing(store) as commits_s, storm(store) as shaken:
+    with Store.open(store, time.time()) as opened, storm(store) as shaken:
         time.sleep(6.0)
         unchanged = dump(store) == before
         for turn in range(2 * commits // TURN):
             alone = turn % 2 == 0
             shaken.rest(alone)
             time.sleep(0.2)
-            times[alone] += commits_s()
+            times[alone] += commit_times_s(opened, TURN, 0.05)
     assert shaken.drawn > 10_000, "the dashboards drew nothing"
     p99 = [float(np.percentile(times[alone], 99)) for alone in (True, False)]
     return p99[0], p99[1], shaken.resizes, shaken.hangups, unchanged
