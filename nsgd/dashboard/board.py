@@ -12,9 +12,10 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import CommandList, CommandPalette
 from textual.css.stylesheet import Stylesheet
-from textual.events import Resize
+from textual.events import Event, Resize
 from textual.message import Message
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import Footer, Static
 
 from nsgd.dashboard.state_line import StateLine
@@ -23,6 +24,10 @@ from nsgd.errors import NsgdError
 
 if TYPE_CHECKING:
     from nsgd.dashboard.app import DashboardApp
+
+
+RESTS_S = 0.12
+"""A window that was not resized for so long rests. Laid out at every step, it would take a core from the daemon."""
 
 
 class Refused(Message):
@@ -78,12 +83,31 @@ class BoardApp(App[int]):
         self.problem: NsgdError | None = None
         """Why it had to end."""
         self._on_terminal = False
+        self._rest: Timer | None = None
+        """Runs while the window is being dragged."""
+        self._held_back: Resize | None = None
         dress(self)
         self.stylesheet = Rules(self.get_css_variables())
 
     def on_mount(self) -> None:
         self._on_terminal = not self.is_headless and _keyboard_is_terminal()
         self.set_interval(1.0, self._tick)
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Resize):
+            if self._rest is not None:
+                self._held_back = event
+                self._rest.reset()
+                return
+            self._rest = self.set_timer(RESTS_S, self._rested)
+        await super().on_event(event)
+
+    def _rested(self) -> None:
+        """Lay out the window's last size, which begins the next time of rest."""
+        self._rest = None
+        event, self._held_back = self._held_back, None
+        if event is not None:
+            self.post_message(event)
 
     def _tick(self) -> None:
         if self._on_terminal and not _keyboard_is_terminal():

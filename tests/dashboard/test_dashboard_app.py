@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from nights import START_UTC_S, alive, night_store, series, sub
 from textual.binding import Binding
+from textual.events import Resize
+from textual.geometry import Size
 from textual.widgets import Static
 
 from nsgd.dashboard.app import DashboardApp
@@ -119,6 +121,22 @@ async def test_a_new_sub_is_on_the_screen_within_a_second(night: tuple[Store, Cl
         await pilot.pause(1.0)
         assert "0061" in text_of(app, "#detail")
         assert "below 0.75" in text_of(app, "#detail")
+
+
+async def test_a_window_that_is_dragged_is_laid_out_at_its_first_and_its_last_size(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
+        widths: list[int] = []
+        app.screen.screen_layout_refresh_signal.subscribe(
+            app.screen, lambda _: widths.append(app.size.width), immediate=True
+        )
+        for width in range(81, 101):
+            app.post_message(Resize(Size(width, 30), Size(width, 30)))
+            await pilot.pause(0.02)
+        await until(pilot, lambda: app.screen.size.width == 100)
+        assert set(widths) <= {80, 81, 100}, widths
 
 
 def oxygen(store: Store, numbers: Iterable[int]) -> None:
