@@ -40,8 +40,9 @@ PAINT_S = 2.0
 """Longest time that the rest waits for the first subs to be painted."""
 POLL_S = 0.4
 """Time between two looks at the store; a look at an unchanged store costs a fraction of a millisecond."""
-LONGEST_REST_S = 8 * POLL_S
-"""What that time grows to where every look finds something new, as in a backlog: who measures needs the processor."""
+FLOOD_LOOKS, FLOOD_POLL_S = 6, 3.2
+"""After so many looks in a row that all found something, as in a backlog, the eye looks less often: whoever measures
+needs the processor that redrawing takes."""
 
 
 class StoreGlimpsed(Message):
@@ -140,16 +141,16 @@ class StoreEye(threading.Thread):
         return night
 
     def _look(self, reader: Reader) -> None:
-        seen, rest_s = None, POLL_S
+        seen, news = None, 0
         while not self._done.is_set():
             changes = reader.changes_since(self._last)
             if changes.last != self._last or changes.daemon != seen:
                 self._last, seen = changes.last, changes.daemon
-                rest_s = min(2 * rest_s, LONGEST_REST_S)
+                news += 1
                 self._app.post_message(StoreChanged(changes, reader.ignored(), self._answers(reader)))
             else:
-                rest_s = POLL_S
-            self._done.wait(POLL_S if self.awaited else rest_s)
+                news = 0
+            self._done.wait(POLL_S if news < FLOOD_LOOKS or self.awaited else FLOOD_POLL_S)
 
     def _answers(self, reader: Reader) -> list[Request]:
         """Requests of this dashboard that have been dealt with since the last look."""
