@@ -134,7 +134,6 @@ async def test_a_window_that_is_dragged_is_laid_out_at_its_first_and_its_last_si
         )
         for width in range(81, 101):
             app.post_message(Resize(Size(width, 30), Size(width, 30)))
-            await pilot.pause(0.02)
         await until(pilot, lambda: app.screen.size.width == 100)
         assert set(widths) <= {80, 81, 100}, widths
 
