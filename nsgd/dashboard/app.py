@@ -40,8 +40,8 @@ PAINT_S = 2.0
 """Longest time that the rest waits for the first subs to be painted."""
 POLL_S = 0.4
 """Time between two looks at the store; a look at an unchanged store costs a fraction of a millisecond."""
-FLOOD_LOOKS, FLOOD_POLL_S = 6, 3.2
-"""After so many looks in a row that all found something, as in a backlog, the eye looks less often: whoever measures
+RESTS = ((6, 3.2), (1, 0.8))
+"""After so many looks in a row that all found something, as in a backlog, the eye rests so long (s): whoever measures
 needs the processor that redrawing takes."""
 
 
@@ -90,17 +90,28 @@ class StoreEye(threading.Thread):
         self._terms = terms
         self.painted = threading.Event()
         """Set when the newest subs are on the screen."""
-        self._done = threading.Event()
+        self._done = False
+        self._stirred = threading.Event()
         self._last = -1
         self._said = ""
-        self.awaited: set[int] = set()
+        self._awaited: set[int] = set()
         """Requests of this dashboard that nobody has dealt with yet."""
 
     def close(self) -> None:
-        self._done.set()
+        self._done = True
+        self._stirred.set()
+
+    def expect(self, request_id: int) -> None:
+        """Look out for what becomes of a request, from now on and also where the eye rests."""
+        self._awaited.add(request_id)
+        self._stirred.set()
+
+    def _rest(self, longest_s: float) -> None:
+        self._stirred.wait(longest_s)
+        self._stirred.clear()
 
     def run(self) -> None:
-        while not self._done.is_set():
+        while not self._done:
             try:
                 with self._open_reader() as reader:
                     self._said = ""
@@ -112,7 +123,7 @@ class StoreEye(threading.Thread):
             except NsgdError as problem:
                 self._app.post_message(Refused(problem))
                 return
-            self._done.wait(2.0)
+            self._rest(2.0)
 
     def _read(self, reader: Reader) -> None:
         """Read everything; the first line comes before the rest, and the newest subs before a long store's others."""
@@ -142,7 +153,7 @@ class StoreEye(threading.Thread):
 
     def _look(self, reader: Reader) -> None:
         seen, news = None, 0
-        while not self._done.is_set():
+        while not self._done:
             changes = reader.changes_since(self._last)
             if changes.last != self._last or changes.daemon != seen:
                 self._last, seen = changes.last, changes.daemon
@@ -150,14 +161,14 @@ class StoreEye(threading.Thread):
                 self._app.post_message(StoreChanged(changes, reader.ignored(), self._answers(reader)))
             else:
                 news = 0
-            self._done.wait(POLL_S if news < FLOOD_LOOKS or self.awaited else FLOOD_POLL_S)
+            self._rest(POLL_S if self._awaited else next((rest_s for looks, rest_s in RESTS if news >= looks), POLL_S))
 
     def _answers(self, reader: Reader) -> list[Request]:
         """Requests of this dashboard that have been dealt with since the last look."""
-        if not self.awaited:
+        if not self._awaited:
             return []
-        done = [r for r in reader.requests(pending=False) if r.request_id in self.awaited and r.state != "pending"]
-        self.awaited -= {request.request_id for request in done}
+        done = [r for r in reader.requests(pending=False) if r.request_id in self._awaited and r.state != "pending"]
+        self._awaited -= {request.request_id for request in done}
         return done
 
     def _complain(self, sentence: str) -> None:
@@ -278,7 +289,7 @@ class DashboardApp(BoardApp):
             self.say("This dashboard only looks (--read-only).")
             return
         try:
-            self._eye.awaited.add(self._send(kind, args))
+            self._eye.expect(self._send(kind, args))
         except StoreProblem as problem:
             self.say(problem.sentence, severity="error")
             return
