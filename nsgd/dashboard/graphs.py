@@ -6,6 +6,7 @@ size; `Graph` puts these on the screen in the colours of the theme.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -306,7 +307,9 @@ class Drawing(Widget):
             self._lines, self._drawn_for = self.lines(*size), size
         if y >= len(self._lines):
             return Strip.blank(self.size.width, self.rich_style)
-        return Strip([Segment(text, self._style(ink)) for text, ink in self._lines[y]], self.size.width)
+        line = self._lines[y]
+        styles = {ink: self._style(ink) for ink in {ink for _, ink in line}}
+        return Strip([Segment(text, styles[ink]) for text, ink in line], self.size.width)
 
     def _style(self, ink: Ink) -> Style:
         return self.get_component_rich_style(f"graph--{ink.value}")
@@ -333,8 +336,8 @@ class Graph(Drawing):
         self.redraw()
 
     def point_at(self, cursor_x: float) -> None:
-        """Move the cursor line."""
-        if self.figure is not None:
+        """Move the cursor line; where it stands there already, nothing is drawn again."""
+        if self.figure is not None and not _same(self.figure.cursor_x, cursor_x):
             self.figure = replace(self.figure, cursor_x=cursor_x)
 
     def lines(self, width: int, height: int) -> list[list[Run]]:
@@ -346,3 +349,7 @@ class Graph(Drawing):
         if self.figure is not None:
             frame = frame_of(self.figure, self.size.width, self.size.height)
             self.post_message(self.Picked(self, frame.x_at(event.x)))
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))

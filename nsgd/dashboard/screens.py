@@ -326,7 +326,7 @@ class NightScreen(BoardScreen):
             text.append(f"  {GLYPHS[event.kind][self.plain]} {event.words}", "italic")
         if sub.order_flag:
             text.append(f"  time: {inert(sub.order_flag, 60)}", "dim")
-        self.query_one("#detail", Static).update(text)
+        renew(self.query_one("#detail", Static), text)
 
     def _events_at(self, sub: Sub) -> list[Event]:
         """Events since the sub before."""

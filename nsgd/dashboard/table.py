@@ -154,11 +154,19 @@ class SubTable(ScrollView, can_focus=True):
         sub_id = self.sub_id
         self._view, self._lines = view, lines
         self._cache.clear()
-        self.virtual_size = Size(self.size.width, lines.size + 1)
+        self._grow(Size(self.size.width, lines.size + 1))
         self.refresh()
         place = None if following else self._place_of(sub_id)
         self.cursor = lines.size - 1 if place is None else place
         self._bring_into_sight()
+
+    def _grow(self, size: Size) -> None:
+        """Hold so many lines; the screen is laid out again only where that brings a scroll bar or takes it away."""
+        if self.show_vertical_scrollbar and size.height > self.container_size.height:
+            self.set_reactive(SubTable.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = size.height
+        else:
+            self.virtual_size = size
 
     @property
     def at_newest(self) -> bool:
