@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -18,6 +23,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
+from nsgd.dashboard.signals import Tell, heed
 from nsgd.dashboard.state_line import StateLine
 from nsgd.dashboard.themes import Marker, dress, next_theme
 from nsgd.errors import NsgdError
@@ -28,6 +34,10 @@ if TYPE_CHECKING:
 
 RESTS_S = 0.12
 """A window that was not resized for so long rests. Laid out at every step, it would take a core from the daemon."""
+
+
+PATIENCE_S = 2.0
+"""Longest time that a dashboard takes to end after its terminal is gone; it holds nothing that could be lost."""
 
 
 class Refused(Message):
@@ -85,33 +95,77 @@ class BoardApp(App[int]):
         self._on_terminal = False
         self._rest: Timer | None = None
         """Runs while the window is being dragged."""
-        self._held_back: Resize | None = None
+        self._held_back: Tell | None = None
+        """Tells the size that was not laid out yet."""
+        self._dragged_s = 0.0
+        """When the window came to that size, on the monotonic clock."""
+        self._is_suspended = False
         dress(self)
         self.stylesheet = Rules(self.get_css_variables())
 
     def on_mount(self) -> None:
         self._on_terminal = not self.is_headless and _keyboard_is_terminal()
         self.set_interval(1.0, self._tick)
+        if self._on_terminal:
+            heed("SIGHUP", self._hung_up)
+            heed("SIGTSTP", self._suspended)
+            heed("SIGCONT", partial(self._continued, asyncio.get_running_loop()))
+            heed("SIGWINCH", self._dragged)
+
+    def _hung_up(self, tell: Tell) -> None:
+        _end_within(PATIENCE_S)
+        tell()
+
+    def _suspended(self, tell: Tell) -> None:
+        self._is_suspended = True
+        tell()
+
+    def _continued(self, loop: asyncio.AbstractEventLoop, tell: Tell) -> None:
+        """Go on; where it was stopped unasked, Textual would read the same keys with one thread more each time."""
+        if self._is_suspended:
+            self._take_terminal(tell)
+        else:
+            loop.call_soon_threadsafe(self._take_terminal, tell)
+
+    def _take_terminal(self, tell: Tell) -> None:
+        if not self.is_running or not _keyboard_is_terminal():
+            return  # it is about to end
+        if not self._is_suspended and self._driver is not None:
+            self._driver.suspend_application_mode()
+        self._is_suspended = False
+        tell()
+        heed("SIGWINCH", self._dragged)  # Textual heeds it anew
+
+    def _dragged(self, tell: Tell) -> None:
+        """Textual spends a millisecond on each step of a window that is dragged: tell it of the last one."""
+        if self._rest is None:
+            tell()
+        else:
+            self._hold_back(tell)
 
     async def on_event(self, event: Event) -> None:
         if isinstance(event, Resize):
             if self._rest is not None:
-                self._held_back = event
-                self._rest.reset()
+                self._hold_back(lambda: self.post_message(event))
                 return
             self._rest = self.set_timer(RESTS_S, self._rested)
         await super().on_event(event)
 
+    def _hold_back(self, tell: Tell) -> None:
+        self._held_back, self._dragged_s = tell, time.monotonic()
+
     def _rested(self) -> None:
-        """Lay out the window's last size, which begins the next time of rest."""
-        self._rest = None
-        event, self._held_back = self._held_back, None
-        if event is not None:
-            self.post_message(event)
+        """Lay out the window's last size, which begins the next time of rest; wait on where it is still dragged."""
+        left_s = self._dragged_s + RESTS_S - time.monotonic()
+        self._rest = self.set_timer(left_s, self._rested) if left_s > 0 else None
+        if self._rest is None and self._held_back is not None:
+            tell, self._held_back = self._held_back, None
+            tell()
 
     def _tick(self) -> None:
         if self._on_terminal and not _keyboard_is_terminal():
             # Its line was cut and no signal told so: what reads the keys would read the end of them for ever.
+            _end_within(PATIENCE_S)
             self.exit()
         else:
             self.tick()
@@ -131,15 +185,28 @@ class BoardApp(App[int]):
             self.push_screen(Commands(id="--command-palette"))
 
 
+def _end_within(seconds: float) -> None:
+    """End, also where Textual waits for a terminal that is gone: for its writer, which died of it, or for its keys."""
+    if hasattr(signal, "setitimer"):  # Windows has none
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def _keyboard_is_terminal() -> bool:
     """False as soon as the other end of the terminal is gone."""
     return sys.__stdin__ is not None and sys.__stdin__.isatty()
 
 
 def renew(widget: Static, text: Text) -> None:
-    """Show a text where it is another one than before: what is sent twice costs a slow line."""
+    """Show a text where it is another one than before: what is sent twice costs a slow line.
+
+    The screen is laid out again, and all of it sent, only where the text takes more lines or fewer.
+    """
     if widget.content != text:
-        widget.update(text)
+        widget.update(text, layout=False)
+        shown = widget.content_size
+        if widget.get_content_height(widget.app.size, widget.app.size, shown.width) != shown.height:
+            widget.refresh(layout=True)
 
 
 class BoardScreen(Screen[None]):

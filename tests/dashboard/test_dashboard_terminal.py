@@ -17,6 +17,7 @@ from measured import measure_planted
 from nights import START_UTC_S, alive, cloud_alert, night_store, series, sub
 from terminal import Terminal
 
+from nsgd.dashboard.board import RESTS_S
 from nsgd.records import Alert, Failure
 from nsgd.session.store import FolderStatus, Store, SubCommit
 
@@ -125,6 +126,59 @@ def test_resizing_a_hundred_times_and_hanging_up_leaves_no_process(tmp_path: Pat
         terminal.wait_for(lambda text: "kept" in text)
         terminal.process.send_signal(signal.SIGHUP)
         terminal.process.wait(60)
+
+
+def test_a_window_that_is_dragged_slowly_is_drawn_at_its_first_and_its_last_size(tmp_path: Path) -> None:
+    store, _ = night_store(tmp_path / "store")
+    store.close()
+    with Terminal(tmp_path / "store", 80, 24) as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        terminal.read(1.0)
+        before, late, stepped_s = len(terminal.sent), 0, time.monotonic()
+        for step in range(50):
+            terminal.resize(81 + step, 24)
+            terminal.read(0.03)
+            late += time.monotonic() - stepped_s > RESTS_S  # a busy machine: it may well have looked like a rest
+            stepped_s = time.monotonic()
+        on_the_way = len(terminal.sent) - before
+        terminal.read(2.0)
+        at_rest = len(terminal.sent) - before - on_the_way
+        assert at_rest > 130 * 10, "the last size is drawn"
+        assert on_the_way < (1.5 + late) * at_rest, "not again and again on the way"
+
+
+def test_a_stopped_dashboard_goes_on_as_it_was(tmp_path: Path) -> None:
+    store, _ = night_store(tmp_path / "store")
+    store.close()
+    with Terminal(tmp_path / "store", 80, 24) as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        threads = Path(f"/proc/{terminal.process.pid}/task")
+        before = len(list(threads.iterdir()))
+        for _ in range(3):
+            terminal.process.send_signal(signal.SIGSTOP)
+            terminal.read(0.2)
+            terminal.process.send_signal(signal.SIGCONT)
+            terminal.read(0.5)
+        assert len(list(threads.iterdir())) <= before, "more than one reads the keys"
+        terminal.resize(130, 40)
+        terminal.wait_for(lambda text: any(len(line.rstrip()) > 120 for line in text.splitlines()))
+        assert terminal.quit() == 0
+        assert terminal.restored
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.03, 0.06])
+def test_a_dashboard_that_is_stopped_while_it_ends_still_ends(tmp_path: Path, delay_s: float) -> None:
+    store, _ = night_store(tmp_path / "store")
+    store.close()
+    with Terminal(tmp_path / "store", 80, 24) as terminal:
+        terminal.wait_for(lambda text: "kept" in text)
+        terminal.process.send_signal(signal.SIGHUP)
+        terminal.cut()
+        time.sleep(delay_s)
+        terminal.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.process.wait(10)
 
 
 def test_a_line_that_is_cut_without_a_signal_ends_the_dashboard(tmp_path: Path) -> None:
