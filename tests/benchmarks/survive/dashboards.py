@@ -15,13 +15,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC
 from multiprocessing import Pipe, get_context
 from pathlib import Path
 
 import numpy as np
 
-from nsgd.session.store import DATABASE, Store, SubCommit
+from nsgd.dashboard.app import POLL_S
+from nsgd.records import CutOffs, SubRow
+from nsgd.session.alerts import AlarmState, step
+from nsgd.session.judge import Columns, judge
+from nsgd.session.sky import observe
+from nsgd.session.store import ALARM_STATE, DATABASE, Store, SubCommit
+from nsgd.settings import Alarm
 from tests.benchmarks.survive.stage import Stage
 
 DASHBOARDS = 5
@@ -49,6 +56,7 @@ class Board:
             config = self.store.parent / "empty.toml"
             command = [sys.executable, "-m", "nsgd", "dashboard", "--store", str(self.store), "--config", str(config)]
             os.execv(sys.executable, command)
+        os.set_inheritable(self.master, False)
 
     def resize(self, rng: random.Random) -> None:
         """The window gets another size."""
@@ -112,13 +120,15 @@ class Storm:
             rng.choice(self.boards).hang_up()
             self.hangups += 1
 
-    def rest(self, resting: bool) -> None:
-        """Stop all boards as they are, or let them go on."""
+    def rest(self, resting: bool, rng: random.Random) -> None:
+        """Stop all boards as they are, or let them go on, each at its own moment: people do not look in step."""
         with self.lock:
             self.resting = resting
             for board in self.boards:
                 with suppress(ProcessLookupError):
                     os.kill(board.pid, signal.SIGSTOP if resting else signal.SIGCONT)
+                if not resting:
+                    time.sleep(rng.uniform(0.0, POLL_S))
 
 
 @contextmanager
@@ -136,7 +146,7 @@ def storm(store: Path, count: int = DASHBOARDS) -> Iterator[Storm]:
     finally:
         over.set()
         thread.join()
-        found.rest(False)
+        found.rest(False, random.Random(5))
         for board in found.boards:
             if not board.ends_s:
                 board.hang_up()
@@ -145,16 +155,20 @@ def storm(store: Path, count: int = DASHBOARDS) -> Iterator[Storm]:
 
 
 def commit_times_s(store: Store, commits: int, pause_s: float) -> list[float]:
-    """How long the commits of a night take, one after the other."""
-    first = store.subs()[0]
-    facts = store.facts(first.sub_id)
+    """How long the commits of a night take, one after the other; each keeps the alarm's state too, as the daemon's."""
+    last = store.subs()[-1]
+    facts = store.facts(last.sub_id)
+    series = next(row for row in store.series() if row.series_id == last.series_id)
+    verdict = judge(Columns.from_rows([last]), series, CutOffs(0.0, 0.0, 0.0, 1.0)).of(last.sub_id)
+    alarm = AlarmState.from_json(store.state(ALARM_STATE))
     taken = []
-    for _ in range(commits):
+    for number in range(commits):
         time.sleep(pause_s)
-        number = store.next_sub_id()
-        row = SubCommit(_as_new(first, number), facts, None, None)
+        row = _as_new(last, 10.0 * (number + 1))
+        alarm, _ = step(alarm, observe(row, verdict), row.arrived_utc_s, Alarm(), UTC)
+        commit, states = SubCommit(row, facts, None, None), {ALARM_STATE: alarm.to_json()}
         begun_s = time.perf_counter()
-        store.commit_sub(row)
+        store.commit_sub(commit, states=states)
         taken.append(time.perf_counter() - begun_s)
     return taken
 
@@ -176,6 +190,7 @@ def committing(store: Path) -> Iterator[Callable[[], list[float]]]:
 
     process = get_context("fork").Process(target=work)
     process.start()
+    there.close()
     try:
         yield commits_s
     finally:
@@ -183,10 +198,10 @@ def committing(store: Path) -> Iterator[Callable[[], list[float]]]:
         process.join()
 
 
-def _as_new(row: object, number: int) -> object:
-    from dataclasses import replace
-
-    return replace(row, sub_id=0, content_id=f"{row.content_id}-{number}", order_utc_s=row.order_utc_s + number)
+def _as_new(row: SubRow, later_s: float) -> SubRow:
+    """The same sub again, exposed later."""
+    order_utc_s = row.order_utc_s + later_s
+    return replace(row, sub_id=0, content_id=f"{row.content_id}-{order_utc_s}", order_utc_s=order_utc_s)
 
 
 def dump(store: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -205,6 +220,7 @@ def run(folder: Path, commits: int) -> tuple[float, float, int, int, bool]:
     stage = Stage(folder)
     store = folder / "store"
     assert stage.daemon(store).finish() == 0
+    rng = random.Random(4)
     times: dict[bool, list[float]] = {True: [], False: []}
     before = dump(store)
     with committing(store) as commits_s, storm(store) as shaken:
@@ -212,7 +228,7 @@ def run(folder: Path, commits: int) -> tuple[float, float, int, int, bool]:
         unchanged = dump(store) == before
         for turn in range(2 * commits // TURN):
             alone = turn % 2 == 0
-            shaken.rest(alone)
+            shaken.rest(alone, rng)
             time.sleep(1.0)  # all at once they draw what was committed while they stood still, as no dashboard does
             times[alone] += commits_s()
     assert shaken.drawn > 10_000, "the dashboards drew nothing"
