@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 RESTS_S = 0.12
 """A window that was not resized for so long rests. Laid out at every step, it would take a core from the daemon."""
-
-
 PATIENCE_S = 2.0
 """Longest time that a dashboard takes to end after its terminal is gone; it holds nothing that could be lost."""
 

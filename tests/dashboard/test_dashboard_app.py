@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from nights import START_UTC_S, alive, night_store, series, sub
+from rich.text import Text
 from textual.binding import Binding
 from textual.events import Resize
 from textual.geometry import Size
 from textual.widgets import Static
 
 from nsgd.dashboard.app import DashboardApp
-from nsgd.dashboard.board import BoardScreen
+from nsgd.dashboard.board import BoardScreen, renew
 from nsgd.dashboard.chooser import ChooserScreen
 from nsgd.dashboard.graphs import Graph
 from nsgd.dashboard.panels import CHOOSER_KEYS, KEYS, SUB_KEYS
@@ -136,6 +137,18 @@ async def test_a_window_that_is_dragged_is_laid_out_at_its_first_and_its_last_si
             app.post_message(Resize(Size(width, 30), Size(width, 30)))
         await until(pilot, lambda: app.screen.size.width == 100)
         assert set(widths) <= {80, 81, 100}, widths
+
+
+async def test_a_text_that_takes_more_lines_or_fewer_gets_them(night: tuple[Store, Clock]) -> None:
+    store, clock = night
+    app = board(store.folder, clock)
+    async with app.run_test(size=(60, 30)) as pilot:
+        await until(pilot, lambda: "kept" in text_of(app, "#counts"))
+        detail = app.screen.query_one("#detail", Static)
+        for words, lines in (("short", 1), ("long " * 30, 3), ("still as long " * 10, 3), ("again", 1)):
+            renew(detail, Text(words))
+            await pilot.pause()
+            assert detail.content_size.height == lines, words
 
 
 def oxygen(store: Store, numbers: Iterable[int]) -> None:
