@@ -111,7 +111,7 @@ class BoardApp(App[int]):
             heed("SIGWINCH", self._dragged)
 
     def _hung_up(self, tell: Tell) -> None:
-        _end_within(PATIENCE_S)
+        _end_soon()
         tell()
 
     def _suspended(self, tell: Tell) -> None:
@@ -163,7 +163,7 @@ class BoardApp(App[int]):
     def _tick(self) -> None:
         if self._on_terminal and not _keyboard_is_terminal():
             # Its line was cut and no signal told so: what reads the keys would read the end of them for ever.
-            _end_within(PATIENCE_S)
+            _end_soon()
             self.exit()
         else:
             self.tick()
@@ -183,11 +183,11 @@ class BoardApp(App[int]):
             self.push_screen(Commands(id="--command-palette"))
 
 
-def _end_within(seconds: float) -> None:
-    """End, also where Textual waits for a terminal that is gone: for its writer, which died of it, or for its keys."""
+def _end_soon() -> None:
+    """End within `PATIENCE_S`, whatever Textual waits for: its writer, which died of the closed terminal, or keys."""
     if hasattr(signal, "setitimer"):  # Windows has none
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
 
 
 def _keyboard_is_terminal() -> bool:

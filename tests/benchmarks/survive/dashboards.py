@@ -97,6 +97,7 @@ class Storm:
     drawn: int = 0
     boards: list[Board] = field(default_factory=list)
     resting: bool = False
+    moments: random.Random = field(default_factory=lambda: random.Random(4))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def shake(self, over: threading.Event) -> None:
@@ -120,7 +121,7 @@ class Storm:
             rng.choice(self.boards).hang_up()
             self.hangups += 1
 
-    def rest(self, resting: bool, rng: random.Random) -> None:
+    def rest(self, resting: bool) -> None:
         """Stop all boards as they are, or let them go on, each at its own moment: people do not look in step."""
         with self.lock:
             self.resting = resting
@@ -128,7 +129,7 @@ class Storm:
                 with suppress(ProcessLookupError):
                     os.kill(board.pid, signal.SIGSTOP if resting else signal.SIGCONT)
                 if not resting:
-                    time.sleep(rng.uniform(0.0, POLL_S))
+                    time.sleep(self.moments.uniform(0.0, POLL_S))
 
 
 @contextmanager
@@ -146,7 +147,7 @@ def storm(store: Path, count: int = DASHBOARDS) -> Iterator[Storm]:
     finally:
         over.set()
         thread.join()
-        found.rest(False, random.Random(5))
+        found.rest(False)
         for board in found.boards:
             if not board.ends_s:
                 board.hang_up()
@@ -220,7 +221,6 @@ def run(folder: Path, commits: int) -> tuple[float, float, int, int, bool]:
     stage = Stage(folder)
     store = folder / "store"
     assert stage.daemon(store).finish() == 0
-    rng = random.Random(4)
     times: dict[bool, list[float]] = {True: [], False: []}
     before = dump(store)
     with committing(store) as commits_s, storm(store) as shaken:
@@ -228,8 +228,8 @@ def run(folder: Path, commits: int) -> tuple[float, float, int, int, bool]:
         unchanged = dump(store) == before
         for turn in range(2 * commits // TURN):
             alone = turn % 2 == 0
-            shaken.rest(alone, rng)
-            time.sleep(1.0)  # all at once they draw what was committed while they stood still, as no dashboard does
+            shaken.rest(alone)
+            time.sleep(1.0)  # they draw what was committed while they stood still, as no dashboard does
             times[alone] += commits_s()
     assert shaken.drawn > 10_000, "the dashboards drew nothing"
     p99 = [float(np.percentile(times[alone], 99)) for alone in (True, False)]
