@@ -45,7 +45,7 @@ STAR_WIDTH_ERR = 0.005
 """What single stars' ln FWHM may be wrong by, neighbours and pixels being what they are."""
 SHARED_STARS = 75
 """Bright stars that one thread sums before it takes others."""
-STAMP_PIXELS = 50_000
+STAMP_PIXELS = 150_000
 """Pixels of cut-out stars worked on at a time: they stay in the processor's cache."""
 
 Mask = NDArray[np.bool_]

@@ -39,6 +39,8 @@ MASKED_CLIP_SIGMA = 5.0
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
 BAND_ROWS = 32
 """Rows worked on at a time: they stay in the processor's cache."""
+BAND_PIXELS = 300_000
+"""The same of wide arrays. Fewer at a time make threads wait for the interpreter more than they gain."""
 LARGE_PLANE, LARGE_SKY = 8_000_000, 2_000_000
 """Pixels from which on a plane is averaged over 2 x 2 of them: where stars are sought, and where only the sky is."""
 COARSE_THIN = 4
@@ -155,7 +157,7 @@ def sky_mesh(view: View) -> Mesh:
         found = _clip_cells(values.reshape(len(values), -1))
         level[block], sigma[block], count[block] = (part.reshape(shape) for part in found)
 
-    shared(fill, list(_blocks((height, width), cell) if thin == 1 else _whole_cells((height, width), cell)))
+    shared(fill, list(_blocks((height, width), cell)) if thin == 1 else _whole_cells((height, width), cell, thin))
     if thin > 1:
         level, sigma = _box_mean(level), _box_mean(sigma)
     slope_x, slope_y = _slopes(level)
@@ -174,14 +176,12 @@ def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
     """
     cell = first.cell
     level0, sigma0 = fill_gaps(first.level), fill_gaps(first.sigma)
-    ny, nx = first.level.shape
-
-    def strip(row: int) -> list[Floats]:
-        rows = slice(row * cell, min((row + 1) * cell, view.pixels.shape[0]))
-        wide = slice(0, min(nx * cell, view.pixels.shape[1]))
-        return _masked_strip(view.pixels[rows, wide], ~mask[rows, wide], level0[row], sigma0[row], cell)
-
-    level, count, off_x, off_y = np.array(shared(strip, range(ny))).transpose(1, 0, 2)
+    number, total, down, across = _masked_sums(view.pixels, mask, (level0, sigma0), cell)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        level = level0 + total / number
+        off_x, off_y = (np.where(number > 0, part / number, 0.0) - (cell - 1) / 2 for part in (across, down))
+    known = number >= MIN_CELL_FRACTION * _cell_areas(first)
+    level, count = np.where(known, level, np.nan), np.where(known, number, 0.0)
     slope_x, slope_y = _slopes(level)
     level -= (slope_x * off_x + slope_y * off_y) / cell
     return Mesh(level, sigma0, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
@@ -208,10 +208,12 @@ def _blocks(shape: tuple[int, ...], cell: int) -> Iterator[tuple[slice, slice]]:
         yield slice(ny, rows), slice(nx, columns)
 
 
-def _whole_cells(shape: tuple[int, ...], cell: int) -> list[tuple[slice, slice]]:
-    """The whole cells alone, some rows of them together."""
+def _whole_cells(shape: tuple[int, ...], cell: int, thin: int) -> list[tuple[slice, slice]]:
+    """The whole cells alone, in an even number of portions of rows of them."""
     ny, nx = (length // cell for length in shape[:2])
-    return [(slice(row, min(row + 8, ny)), slice(0, nx)) for row in range(0, ny, 8)]
+    number = 2 * max(1, round(ny * nx * (cell // thin) ** 2 / (2 * BAND_PIXELS)))
+    edges = np.linspace(0, ny, min(number, ny) + 1).astype(int)
+    return [(slice(*rows), slice(0, nx)) for rows in pairwise(edges)]
 
 
 def _as_cells(array: NDArray[Any], rows: slice, columns: slice, cell: int, thin: int) -> NDArray[Any]:
@@ -222,42 +224,57 @@ def _as_cells(array: NDArray[Any], rows: slice, columns: slice, cell: int, thin:
     return part.reshape(down, high, across, wide).transpose(0, 2, 1, 3).reshape(down * across, high, wide)
 
 
-def _masked_strip(pixels: Pixels, free: Mask, level: Floats, sigma: Floats, cell: int) -> list[Floats]:
-    """Mean and count of the star-free pixels of a row of cells, and their mean place.
+def _masked_sums(pixels: Pixels, mask: Mask, first: tuple[Floats, Floats], cell: int) -> Floats:
+    """(4, ny, nx) star-free pixels of each cell: their number, and sums of their offset, place down and place across.
 
-    Pixels more than five sigma from the first level take no part. Sums run down the columns first: the
-    processor adds a whole row to another at once.
+    The offset is that from the cell's first level; pixels more than five sigma from it take no part.
     """
-    width = pixels.shape[1]
-    base = np.repeat(level.astype(np.float32), cell)[:width]
-    limit2 = np.repeat(((MASKED_CLIP_SIGMA * sigma) ** 2).astype(np.float32), cell)[:width]
-    number, down, total = np.zeros((3, width))
-    for top in range(0, len(pixels), BAND_ROWS):
-        offset = pixels[top : top + BAND_ROWS] - base
-        keep = offset * offset < limit2
-        keep &= free[top : top + BAND_ROWS]
-        kept = keep.astype(np.float32)
-        offset *= kept
-        rows = np.stack((np.ones(len(kept)), np.arange(top, top + len(kept)))).astype(np.float32)
-        count, place = rows @ kept
-        number += count
-        down += place
-        total += rows[0] @ offset
+    ny, nx = first[0].shape
+    width, height = min(nx * cell, pixels.shape[1]), min(ny * cell, pixels.shape[0])
+    high = min(cell, BAND_ROWS)
+    base, limit2 = (np.repeat(part.astype(np.float32), cell, axis=1)[:, None, :width]
+                    for part in (first[0], (MASKED_CLIP_SIGMA * first[1]) ** 2))  # fmt: skip
+
+    columns = np.empty((4, -(-height // high), width), np.float32)
+
+    def fill(rows: slice) -> None:
+        band = np.arange(rows.start // high, -(-rows.stop // high))
+        shape, of_cell = (band.size, -1, width), band * high // cell
+        part, starry = pixels[rows, :width].reshape(shape), mask[rows, :width].reshape(shape)
+        columns[:3, band[0] : band[-1] + 1] = _column_sums(part, starry, base[of_cell], limit2[of_cell])
+
+    shared(fill, row_bands(height, width, high))
+    np.multiply(columns[0], np.arange(width, dtype=np.float32) % cell, out=columns[3])
+    by_band = np.add.reduceat(columns, np.arange(0, width, cell), axis=2, dtype=np.float64)
+    by_band[2] += (high * np.arange(by_band.shape[1]) % cell)[:, None] * by_band[0]
+    return np.asarray(np.add.reduceat(by_band, np.arange(0, by_band.shape[1], cell // high), axis=1))
+
+
+def row_bands(height: int, width: int, high: int) -> list[slice]:
+    """Rows in portions of some bands that are `high`, and the remainder of a lower one."""
+    whole = height // high * high
+    step = high * max(1, BAND_PIXELS // (high * width))
+    portions = [slice(top, min(top + step, whole)) for top in range(0, whole, step)]
+    return portions + [slice(whole, height)] * (height > whole)
+
+
+def _column_sums(pixels: Pixels, mask: Mask, base: Pixels, limit2: Pixels) -> Pixels:
+    """(3, n, width) number, offset and place down of what is star-free in the columns of n bands (n, rows, width).
+
+    Sums run down the columns first: the processor adds a whole row to another at once.
+    """
+    offset = pixels - base
+    kept = offset * offset
+    keep = kept < limit2
+    kept[...] = np.greater(keep, mask, out=keep)
+    offset *= kept
+    weight = np.stack((np.ones(pixels.shape[1]), np.arange(pixels.shape[1]))).astype(np.float32)
+    total = (weight[:1] @ offset)[:, 0]
     if not np.isfinite(total).all():  # missing pixels (NaN: empty borders, BLANK) take no part
         known = np.isfinite(pixels)
-        return _masked_strip(np.where(known, pixels, np.float32(0.0)), free & known, level, sigma, cell)
-    across = number * (np.arange(width) % cell)
-    number, total, down, across = (_by_cell(part, cell) for part in (number, total, down, across))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = level + total / number
-        off = [np.where(number > 0, part / number, 0.0) - (cell - 1) / 2 for part in (across, down)]
-    known = number >= MIN_CELL_FRACTION * len(pixels) * _by_cell(np.ones(width), cell)
-    return [np.where(known, mean, np.nan), np.where(known, number, 0.0), *off]
-
-
-def _by_cell(columns: Floats, cell: int) -> Floats:
-    """(nx,) sums of the columns of each cell."""
-    return np.asarray(np.add.reduceat(columns, np.arange(0, columns.size, cell)))
+        return _column_sums(np.where(known, pixels, np.float32(0.0)), mask | ~known, base, limit2)
+    number, down = np.moveaxis(weight @ kept, 1, 0)
+    return np.stack((number, total, down))
 
 
 def _slopes(level: Floats) -> tuple[Floats, Floats]:

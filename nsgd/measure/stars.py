@@ -6,19 +6,22 @@ its neighbours, a hot pixel does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps
+from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps, row_bands
 from nsgd.records import Floats, Pixels
 from nsgd.threads import shared
 
 Integers = NDArray[np.intp]
 
 FWHM_PER_SIGMA = 2.3548200450309493
+SMOOTHED_NOISE = 0.375
+"""Noise of pixels smoothed by [1 2 1] along both axes, over that of single ones."""
 LEAST_WINDOW_PX = 1.0
 """Sigma of the narrowest window for centroids: a narrower one feels where in its pixel a star lies."""
 TRAIL_REACH_PX = 14.0
@@ -62,32 +65,41 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
     row, column, height
         View pixels and height above the sky in units of its noise, highest first, at most `most`.
     """
-    pixels = view.pixels
-    level, noise = fill_gaps(mesh.level), fill_gaps(mesh.sigma)
-    place = (np.arange(pixels.shape[1]) + 0.5) / mesh.cell - 0.5
-    left = np.clip(np.floor(place).astype(int), 0, max(level.shape[1] - 2, 0))
-    share = np.clip(place - left, 0.0, min(level.shape[1] - 1.0, 1.0))
-    right = np.minimum(left + 1, level.shape[1] - 1)
+    height, width = view.pixels.shape
+    cells = np.stack((fill_gaps(mesh.level), fill_gaps(mesh.sigma)))
+    across = _across(cells.shape[2], width, mesh.cell)
 
-    def across(cells: Floats) -> Pixels:
-        """A row of cells, carried on straight to every column."""
-        return np.asarray(cells[left] + share * (cells[right] - cells[left]), dtype=np.float32)
+    def peaks_of(rows: slice) -> tuple[Integers, Integers, Floats]:
+        cell_rows = np.minimum(np.arange(rows.start, rows.stop, mesh.cell) // mesh.cell, cells.shape[1] - 1)
+        level, noise = across(cells[:, cell_rows])
+        noise *= np.float32(1.0 if view.bin > 1 else SMOOTHED_NOISE)
+        strip = _strip(view, rows)
+        bar = level + np.float32(sigma) * noise
+        above = np.flatnonzero(strip[1:-1].reshape(len(bar), -1, width) > bar[:, None])
+        row, column, value = _maxima(strip, above)
+        cell_row = row // mesh.cell
+        excess = (value - level[cell_row, column]) / noise[cell_row, column]
+        return row + rows.start, column, excess.astype(np.float64)
 
-    step = mesh.cell
+    found = shared(peaks_of, row_bands(height, width, mesh.cell))
+    row, column, excess = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.argsort(-excess, kind="stable")
+    order = order[_fair_share(row[order] // mesh.cell, column[order] // mesh.cell, most)][:most]
+    return row[order], column[order], excess[order]
 
-    def peaks_of(top: int) -> tuple[Integers, Integers, Floats]:
-        cell_row = min(top // step, len(level) - 1)
-        sky, spread = across(level[cell_row]), across(noise[cell_row])
-        strip, gain = _strip(view, top, step)
-        spread *= np.float32(gain)
-        above = np.flatnonzero(strip[1:-1] > sky + np.float32(sigma) * spread)
-        return _maxima(strip, top, above, sky, spread)
 
-    found = shared(peaks_of, range(0, pixels.shape[0], step))
-    row, column, height = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.argsort(-height, kind="stable")
-    order = order[_fair_share(row[order] // step, column[order] // step, most)][:most]
-    return row[order], column[order], height[order]
+def _across(number: int, width: int, cell: int) -> Callable[[Floats], Pixels]:
+    """What carries values of (..., number) cells on straight to (..., width) columns."""
+    place = (np.arange(width) + 0.5) / cell - 0.5
+    left = np.clip(np.floor(place).astype(int), 0, max(number - 2, 0))
+    share = np.clip(place - left, 0.0, min(number - 1.0, 1.0))
+    right = np.minimum(left + 1, number - 1)
+
+    def carried(cells: Floats) -> Pixels:
+        from_left = cells[..., left]
+        return np.asarray(from_left + share * (cells[..., right] - from_left), dtype=np.float32)
+
+    return carried
 
 
 def _fair_share(cell_row: Integers, cell_column: Integers, most: int) -> NDArray[np.bool_]:
@@ -107,33 +119,33 @@ def _fair_share(cell_row: Integers, cell_column: Integers, most: int) -> NDArray
     return np.asarray(place < max(4, 8 * most // cells))
 
 
-def _strip(view: View, top: int, rows: int) -> tuple[Pixels, float]:
-    """Rows of the view with one more above and below, smoothed where the view is not binned, and the noise's gain.
+def _strip(view: View, rows: slice) -> Pixels:
+    """Rows of the view with one more above and below, smoothed where the view is not binned.
 
     The [1 2 1] kernel lifts stars over the noise of single pixels; a binned view has had that already.
     """
     last = view.pixels.shape[0] - 1
     margin = 1 if view.bin > 1 else 2
-    index = np.arange(top - margin, min(top + rows, last + 1) + margin)
-    inside = index[0] >= 0 and index[-1] <= last
-    raw = view.pixels[index[0] : index[-1] + 1] if inside else view.pixels[np.clip(index, 0, last)]
+    first, end = rows.start - margin, rows.stop + margin
+    inside = first >= 0 and end <= last + 1
+    raw = view.pixels[first:end] if inside else view.pixels[np.clip(np.arange(first, end), 0, last)]
     if view.bin > 1:
-        return raw, 1.0
+        return raw
     down = raw[:-2] + raw[2:]
     down += 2.0 * raw[1:-1]
-    out = down.copy()
+    out: Pixels = down.copy()
     out *= np.float32(2.0)
     out[:, 1:-1] += down[:, :-2] + down[:, 2:]
     out[:, 0] += 2.0 * down[:, 0]
     out[:, -1] += 2.0 * down[:, -1]
     out *= np.float32(1 / 16)
-    return out, 0.375
+    return out
 
 
-def _maxima(strip: Pixels, top: int, above: Integers, sky: Pixels, spread: Pixels) -> tuple[Integers, Integers, Floats]:
-    """Those of the bright pixels that no neighbour tops; a plateau counts once, at its last pixel.
+def _maxima(strip: Pixels, above: Integers) -> tuple[Integers, Integers, Pixels]:
+    """Row, column and value of those of the bright pixels that no neighbour tops; a plateau counts once, at its last.
 
-    `strip` has one row more above and below than the flat indices `above` count.
+    `strip` has one row more above and below than the flat indices `above` and the rows count.
     """
     width, flat = strip.shape[1], strip.reshape(-1)
     place = above + width
@@ -143,8 +155,7 @@ def _maxima(strip: Pixels, top: int, above: Integers, sky: Pixels, spread: Pixel
         neighbour = flat[place + step]
         highest = value > neighbour if step > 0 else value >= neighbour
         place, value = place[highest], value[highest]
-    row, column = place // width, place % width
-    return row - 1 + top, column, ((value - sky[column]) / spread[column]).astype(np.float64)
+    return place // width - 1, place % width, value
 
 
 def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, Integers, Integers]:
