@@ -64,7 +64,8 @@ def make_preview(frame: Frame, most_px: int = MOST_PX) -> Preview:
     """The preview of a frame whose longer side has at most `most_px` pixels."""
     first = frame.planes[0]
     bin_px = max(1, -(-max(first.pixels.shape) // most_px))
-    pixels = np.stack([_binned(plane.pixels, bin_px) for plane in frame.planes], axis=-1)
+    # each channel stays in one piece of memory
+    pixels = np.moveaxis(np.stack([_binned(plane.pixels, bin_px) for plane in frame.planes]), 0, -1)
     origin_x = float(np.mean([plane.origin_x_px for plane in frame.planes]))
     origin_y = float(np.mean([plane.origin_y_px for plane in frame.planes]))
     middle = first.step_px * (bin_px - 1) / 2
@@ -111,8 +112,8 @@ def save_preview(path: Path, preview: Preview) -> None:
 
 def _levels(values: Floats32, low: float, step: float) -> NDArray[np.uint16]:
     """Level of each pixel of a channel, 0 where it is missing."""
-    level = values - np.float64(low)
-    level /= step
+    level = values - np.float32(low)
+    level /= np.float32(step)
     np.rint(level, out=level)
     level += 1.0
     level[~np.isfinite(level)] = 0.0

@@ -73,12 +73,12 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
         cell_rows = np.minimum(np.arange(rows.start, rows.stop, mesh.cell) // mesh.cell, cells.shape[1] - 1)
         level, noise = across(cells[:, cell_rows])
         noise *= np.float32(1.0 if view.bin > 1 else SMOOTHED_NOISE)
-        strip = _strip(view, rows)
-        bar = level + np.float32(sigma) * noise
+        strip, times = _strip(view, rows)
+        bar = (level + np.float32(sigma) * noise) * times
         above = np.flatnonzero(strip[1:-1].reshape(len(bar), -1, width) > bar[:, None])
         row, column, value = _maxima(strip, above)
         cell_row = row // mesh.cell
-        excess = (value - level[cell_row, column]) / noise[cell_row, column]
+        excess = (value / times - level[cell_row, column]) / noise[cell_row, column]
         return row + rows.start, column, excess.astype(np.float64)
 
     found = shared(peaks_of, row_bands(height, width, mesh.cell))
@@ -119,10 +119,11 @@ def _fair_share(cell_row: Integers, cell_column: Integers, most: int) -> NDArray
     return np.asarray(place < max(4, 8 * most // cells))
 
 
-def _strip(view: View, rows: slice) -> Pixels:
-    """Rows of the view with one more above and below, smoothed where the view is not binned.
+def _strip(view: View, rows: slice) -> tuple[Pixels, np.float32]:
+    """Rows of the view with one more above and below, smoothed where the view is not binned, and their multiple.
 
-    The [1 2 1] kernel lifts stars over the noise of single pixels; a binned view has had that already.
+    The [1 2 1] kernel lifts stars over the noise of single pixels; a binned view has had that already. Smoothed pixels
+    are sums of sixteen.
     """
     last = view.pixels.shape[0] - 1
     margin = 1 if view.bin > 1 else 2
@@ -130,16 +131,14 @@ def _strip(view: View, rows: slice) -> Pixels:
     inside = first >= 0 and end <= last + 1
     raw = view.pixels[first:end] if inside else view.pixels[np.clip(np.arange(first, end), 0, last)]
     if view.bin > 1:
-        return raw
-    down = raw[:-2] + raw[2:]
-    down += 2.0 * raw[1:-1]
-    out: Pixels = down.copy()
-    out *= np.float32(2.0)
-    out[:, 1:-1] += down[:, :-2] + down[:, 2:]
-    out[:, 0] += 2.0 * down[:, 0]
-    out[:, -1] += 2.0 * down[:, -1]
-    out *= np.float32(1 / 16)
-    return out
+        return raw, np.float32(1.0)
+    pairs = raw[:-1] + raw[1:]
+    down = pairs[:-1] + pairs[1:]
+    out = np.empty_like(down)
+    np.add(down[:, :-1], down[:, 1:], out=pairs[1:, 1:])
+    np.add(pairs[1:, 1:-1], pairs[1:, 2:], out=out[:, 1:-1])
+    out[:, 0], out[:, -1] = 4.0 * down[:, 0], 4.0 * down[:, -1]
+    return out, np.float32(16.0)
 
 
 def _maxima(strip: Pixels, above: Integers) -> tuple[Integers, Integers, Pixels]:

@@ -21,7 +21,7 @@ from nsgd.frames.preview import make_preview, save_preview
 from nsgd.frames.read import read_frame, read_master
 from nsgd.measure import recipe
 from nsgd.measure.calibrate import Masters, calibrated
-from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, SubFacts
+from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, Plane, SubFacts
 from nsgd.session.series import series_key
 from nsgd.settings import Calibration, Settings
 from nsgd.threads import allow, aside
@@ -115,8 +115,9 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
         return replace(base, known=True)
     as_read, kept = frame, list[Callable[[], None]]()
 
-    def keep_preview() -> None:
-        kept.append(aside(lambda: _keep_preview(as_read, orders.previews)))
+    def keep_preview(seen: recipe.Survey | None = None) -> None:
+        shown = as_read if seen is None else _as_viewed(as_read, seen)
+        kept.append(aside(lambda: _keep_preview(shown, orders.previews)))
 
     candidates = offer(series_key(frame.header))
     base = replace(base, offered=offered(candidates))
@@ -181,6 +182,16 @@ def _read(path: Path, settings: Settings) -> Frame:
     )
 
 
+def _as_viewed(frame: Frame, seen: recipe.Survey) -> Frame:
+    """The frame averaged over 2 x 2 pixels where its survey made that already: a small picture needs no more."""
+    plane, bin_px = frame.planes[0], seen.view.bin
+    if seen.plane is not plane or bin_px == 1:
+        return frame
+    middle_px = plane.step_px * (bin_px - 1) / 2
+    origin = plane.origin_x_px + middle_px, plane.origin_y_px + middle_px
+    return replace(frame, planes=(Plane(plane.name, seen.view.pixels, *origin, plane.step_px * bin_px),))
+
+
 def _keep_preview(frame: Frame, folder: str) -> None:
     """Write the sub's small picture beside the store; a disk that refuses costs the picture only."""
     if not folder:
@@ -195,7 +206,7 @@ def _measured(
     candidates: tuple[Candidate, ...],
     how: tuple[Settings, str],
     base: Outcome,
-    begin_aside: Callable[[], None],
+    begin_aside: Callable[[recipe.Survey | None], None],
 ) -> Outcome:
     """Facts against the first candidate that matches; a new catalogue where there is none or it is outgrown.
 
@@ -205,12 +216,12 @@ def _measured(
     settings, calibration = how
     near = [candidate for candidate in candidates if same_field(frame.header, candidate)]
     if not near:
-        begin_aside()
+        begin_aside(None)
         catalogue = recipe.catalogue_from(frame, settings.measure)
         facts = recipe.measure_sub(frame, catalogue, settings.measure, calibration=calibration)
         return replace(base, facts=facts, catalogue=catalogue)
     seen = recipe.survey(frame, settings.measure, recipe.SUB_STARS)
-    begin_aside()
+    begin_aside(seen)
     problems = []
     for candidate in near:
         try:
