@@ -180,7 +180,7 @@ class StarFlag:
 def _no_profile() -> Floats:
     import numpy as np
 
-    return np.empty((0, 12))
+    return np.empty((0, 14))
 
 
 def _no_departure() -> Floats32:
@@ -224,8 +224,8 @@ class Catalogue:
     stars_detected: int
     recipe: int
     profile: Floats = field(default_factory=_no_profile)
-    """(channels, 12) curve of growth of the first sub: beta of its stars, and how the share of each soft aperture,
-    each ring and all beyond deviates."""
+    """(channels, 14) curve of growth of the first sub: beta and FWHM of its stars, the FWHM that its apertures are
+    multiples of, and how the share of each soft aperture, each ring and all beyond deviates."""
     departure: Floats32 = field(default_factory=_no_departure)
     """(n, channels, 10) by how much a star's share of light in each soft aperture and ring departs from the curve of
     growth of its sub: neighbours that no list holds, and optics that blur the field unevenly."""

@@ -48,6 +48,13 @@ rings of defocused stars and long trails, the sums alone make the curve."""
 HALOES = np.array([0.0002, 0.001, 0.05, 0.01, 0.02, 0.02])
 """Parts of the light that may have moved into or out of a halo, for each of those sizes."""
 DEVIATION_ODDS = np.array([0.74, 0.13, 0.03, 0.06, 0.03, 0.01])
+BLURRED = 4
+"""Of the sizes, those from this one on are blurs that the air does not make (a trail, a defocus). They are tried twice:
+also with the wings where the anchor had them, in pixels, for a blur spreads the core only."""
+KEPT = DEVIATIONS.size - BLURRED
+_SIZE = np.append(np.arange(DEVIATIONS.size), np.arange(BLURRED, DEVIATIONS.size))
+KEPT_ODDS, KEPT_DOUBT = 0.85, 0.15
+"""Probability that the wings of such a star are the anchor's, and the relative doubt of their light in each ring."""
 HALO_WIDTH, HALO_BETA = 3.2, 2.2
 """FWHM, in units of the star's, and beta of a halo as thin cloud, dew and dust make it."""
 EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5, 2e-5, 2e-5])
@@ -87,6 +94,20 @@ class Profile:
     beta: float
     deviation: Floats
     """(11,) share of each soft aperture, of each ring and of all beyond them, less the Moffat's."""
+    fwhm_px: float
+    """Of the light on the sensor."""
+    aperture_fwhm_px: float
+    """What the apertures are multiples of."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anchor:
+    """What is known of a sub's curve of growth beforehand."""
+
+    profile: Profile
+    """Of the series' first sub."""
+    wings: Floats
+    """(11,) share of each ring from `WING_RINGS` on and of all beyond if they shine as in that sub, else 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +118,6 @@ class Fit:
     """(10,) share of the flux to infinity in each aperture."""
     share_err: Floats
     """(10,) relative error, common to all stars of the sub."""
-    fwhm_px: float
-    """Of the light on the sensor."""
     profile: Profile
     wings_err: float
     """Relative error, common to all stars, that a changed profile brings."""
@@ -138,17 +157,56 @@ def _soft_share(sigma2: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
     return np.asarray((ENCLOSED_WEIGHT * np.exp(-half[..., None] * reach)).sum(axis=-1))
 
 
-def enclosed(radius_px: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
-    """Share of a pixelated Moffat within circles that are summed with exact pixel overlap; broadcasts.
-
-    The pixels blur the light twice (they integrate it, and an aperture's edge cuts them), to first order
-    a loss of pi r v |dP/dr|, v being the variance of both.
-    """
+def _outside(radius_px: Floats, fwhm_px: Floats, beta: Floats, variance_px2: float) -> Floats:
+    """Share of a Moffat outside circles, blurred to first order: by variance x pi r |dP/dr|; broadcasts."""
     alpha2 = _scale2(fwhm_px, beta)
     x = 1.0 + radius_px**2 / alpha2
     outside = x ** (1.0 - beta)
-    blur = 2.0 * PIXEL_VARIANCE * 2.0 * (beta - 1.0) * beta * radius_px**2 / alpha2**2 * outside / (x * x)
-    return np.asarray(1.0 - outside - blur)
+    blur = variance_px2 * 2.0 * (beta - 1.0) * beta * radius_px**2 / alpha2**2 * outside / (x * x)
+    return np.asarray(outside + blur)
+
+
+def enclosed(radius_px: Floats, fwhm_px: Floats, beta: Floats) -> Floats:
+    """Share of a pixelated Moffat within circles that are summed with exact pixel overlap; broadcasts.
+
+    The pixels blur the light twice: they integrate it, and an aperture's edge cuts them.
+    """
+    return np.asarray(1.0 - _outside(radius_px, fwhm_px, beta, 2.0 * PIXEL_VARIANCE))
+
+
+def anchored(profile: Profile, aperture_fwhm_px: float, fwhm_px: float, axes: tuple[float, float]) -> Anchor:
+    """The series' profile as it is expected in a sub whose apertures are ellipses of these axes and this FWHM.
+
+    Parameters
+    ----------
+    fwhm_px
+        Of the sub's light, geometric mean of both axes.
+    axes
+        Long and short axis of an ellipse with the area of the unit circle.
+    """
+    edges = hard_radius(aperture_fwhm_px)[WING_RINGS - SOFT - 1 :]
+    radius = np.concatenate([_to_ellipse(edges, axis, other, np.sqrt(2.0 * _blur_px2(axis * fwhm_px, profile)))
+                             for axis, other in (axes, axes[::-1])], axis=1)  # fmt: skip
+    plain = _outside(radius, np.array(profile.fwhm_px), np.array(profile.beta), 2.0 * PIXEL_VARIANCE)
+    known = hard_radius(profile.aperture_fwhm_px)
+    beyond = np.cumsum(profile.deviation[:SOFT:-1])[::-1]
+    deviation = np.interp(radius, known, beyond) * np.minimum(known[-1] / radius, 1.0) ** 2
+    outside = np.append((plain + deviation).mean(axis=1), 0.0)
+    return Anchor(profile, np.concatenate((np.zeros(WING_RINGS), np.maximum(outside[:-1] - outside[1:], 0.0))))
+
+
+def _blur_px2(fwhm_px: float, profile: Profile) -> float:
+    """Variance along one axis of what widened the anchor's stars to this FWHM: between a Gaussian's and a box's."""
+    return max(fwhm_px**2 - profile.fwhm_px**2, 0.0) / 8.0
+
+
+def _to_ellipse(radius_px: Floats, axis: float, other: float, shift_px: float) -> Floats:
+    """(n, angles) distances to ellipses from a place on the axis named first, `shift_px` off the centre."""
+    angle = np.pi * (np.arange(24) + 0.5) / 12.0
+    long2, short2 = (radius_px[:, None] * axis) ** 2, (radius_px[:, None] * other) ** 2
+    square = np.cos(angle) ** 2 / long2 + np.sin(angle) ** 2 / short2
+    half = shift_px * np.cos(angle) / long2
+    return np.asarray((np.sqrt(half**2 + square * np.maximum(1.0 - shift_px**2 / long2, 0.0)) - half) / square)
 
 
 def shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
@@ -487,15 +545,14 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
     return np.asarray(np.minimum(1.0, (most / np.maximum(misfit, 1e-9)) ** 2))
 
 
-def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profile | None) -> Fit:
+def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Anchor | None) -> Fit:
     """Posterior mean of the curve over beta and over the size of the deviations; the width is fitted."""
-    expected = np.zeros(APERTURES + 1) if anchor is None else anchor.deviation
     widths = (aperture_fwhm_px, fwhm_px)
-    spreads = _spreads(widths)
-    rough = _weights(_trials(mean, spreads, widths, (BETAS, expected)).log_like, _prior(BETAS, None))
+    spreads = _spreads(widths, anchor)
+    rough = _weights(_trials(mean, spreads, widths, (BETAS, anchor)).log_like, _prior(BETAS, None), anchor)
     betas, prior = _finer(BETAS[int(np.argmax(rough.sum(axis=0)))], anchor)
-    trials = _trials(mean, spreads, widths, (betas, expected))
-    weight = _weights(trials.log_like, prior)
+    trials = _trials(mean, spreads, widths, (betas, anchor))
+    weight = _weights(trials.log_like, prior, anchor)
     likely = np.nonzero(weight > 1e-9)  # far off, where a fit may have run away, nothing is averaged
     weight = weight[likely] / weight[likely].sum()
     found, whole = trials.found[likely], trials.whole[likely]
@@ -507,22 +564,27 @@ def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Profi
     beta = float(np.exp(weight @ np.log(betas)[likely[1]]))
     fwhm = float(np.exp(weight @ trials.log_width[likely]))
     plain = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
-    profile = Profile(beta, weight @ (found / total) - plain)
-    before = 1.0 - middle[WING_RINGS - 1]
+    profile = Profile(beta, weight @ (found / total) - plain, fwhm, aperture_fwhm_px)
+    wings, before = 1.0 - middle[WING_RINGS - 1], 1.0 - middle[WING_RINGS - 1]
     if anchor is not None:
-        anchors = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(anchor.beta)) + anchor.deviation
-        before = anchors[WING_RINGS:].sum()
-    wings_err = CHANGE_ERR * abs(1.0 - middle[WING_RINGS - 1] - before)
-    return Fit(middle, np.sqrt(spread), fwhm, profile, float(wings_err))
+        before = float(weight @ _wings_before(anchor, profile, likely[0]))
+    return Fit(middle, np.sqrt(spread), profile, CHANGE_ERR * abs(float(wings - before)))
 
 
-def _finer(likeliest: float, anchor: Profile | None) -> tuple[Floats, Floats]:
+def _wings_before(anchor: Anchor, profile: Profile, size: NDArray[np.intp]) -> Floats:
+    """(n,) light in the wings that the anchor leads to expect, for each size of the deviations."""
+    swollen = _whole_shares(profile.aperture_fwhm_px, np.array(profile.fwhm_px), np.array(anchor.profile.beta))
+    swollen += anchor.profile.deviation
+    return np.asarray(np.where(size < DEVIATIONS.size, swollen[WING_RINGS:].sum(), anchor.wings.sum()))
+
+
+def _finer(likeliest: float, anchor: Anchor | None) -> tuple[Floats, Floats]:
     """Betas that lie close about the likeliest one (the anchor's own at the end), and their prior."""
     peak, step = np.log(likeliest), np.log(BETAS[1] / BETAS[0])
     fine = np.exp(peak + 1.5 * step * np.linspace(-1.0, 1.0, FINE))
     betas = np.sort(np.concatenate((BETAS[np.abs(np.log(BETAS) - peak) > 1.6 * step], fine)))
     prior = _prior(betas, anchor)
-    return (betas if anchor is None else np.append(betas, anchor.beta)), prior
+    return (betas if anchor is None else np.append(betas, anchor.profile.beta)), prior
 
 
 def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:
@@ -544,13 +606,16 @@ class _Trials:
     """(sizes, betas, 11) shares in unknown units, those of rings and beyond never below 0."""
 
 
-def _trials(mean: Mean, spreads: Floats, widths: tuple[float, float], believed: tuple[Floats, Floats]) -> _Trials:
-    betas, expected = believed
+def _trials(
+    mean: Mean, spreads: Floats, widths: tuple[float, float], believed: tuple[Floats, Anchor | None]
+) -> _Trials:
+    betas, anchor = believed
     inverse = np.linalg.inv(mean.covariance + spreads[:, :APERTURES, :APERTURES])
     log_width = np.full((1, betas.size), np.log(widths[1]))
     for _ in range(4):
         plain, slope = _shares_and_slope(widths[0], np.exp(log_width), betas)
-        plain += expected
+        if anchor is not None:
+            plain, slope = _as_expected(plain, slope, anchor)
         seen, along = plain[..., :APERTURES], slope[..., :APERTURES]
         of_seen, of_along = seen @ inverse, along @ inverse
         # the normal equations of a factor and a step of ln FWHM, two by two
@@ -568,6 +633,14 @@ def _trials(mean: Mean, spreads: Floats, widths: tuple[float, float], believed: 
     found = plain + filtered @ spreads[:, :APERTURES] / factor[..., None]
     found[..., SOFT:] = np.maximum(found[..., SOFT:], 0.0)
     return _Trials(log_like, log_width, np.stack((plain, slope), axis=-2), found)
+
+
+def _as_expected(plain: Floats, slope: Floats, anchor: Anchor) -> tuple[Floats, Floats]:
+    """(sizes, betas, 11) shares and their change with ln FWHM, deviating from a Moffat's as the anchor's do."""
+    kept = np.arange(DEVIATIONS.size + KEPT)[:, None, None] >= DEVIATIONS.size
+    held = kept & (np.arange(APERTURES + 1) >= WING_RINGS)
+    plain = plain + anchor.profile.deviation
+    return np.where(held, anchor.wings, plain), np.where(held, 0.0, slope)
 
 
 def _shares_and_slope(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> tuple[Floats, Floats]:
@@ -626,23 +699,32 @@ def cumulated(parts: Floats) -> Floats:
     return np.concatenate((parts[:, :SOFT], np.cumsum(parts[:, SOFT:], axis=1)), axis=1)
 
 
-def _spreads(widths: tuple[float, float]) -> Floats:
+def _spreads(widths: tuple[float, float], anchor: Anchor | None) -> Floats:
     """(sizes, 11, 11) covariances of the deviations."""
     typical = _whole_shares(widths[0], np.array(widths[1]), np.array(3.0))
     halo = _whole_shares(widths[0], np.array(HALO_WIDTH * widths[1]), np.array(HALO_BETA)) - typical
     alone = DEVIATIONS[:, None, None] ** 2 * np.diag(typical**2)
-    return np.asarray(alone + HALOES[:, None, None] ** 2 * np.outer(halo, halo))
+    free = alone + HALOES[:, None, None] ** 2 * np.outer(halo, halo)
+    if anchor is None:
+        return free
+    wings = np.arange(APERTURES + 1) >= WING_RINGS
+    kept = np.where(np.diag(wings), np.diag((KEPT_DOUBT * anchor.wings) ** 2), alone[BLURRED:])
+    return np.concatenate((free, kept))
 
 
-def _weights(log_like: Floats, prior: Floats) -> Floats:
+def _weights(log_like: Floats, prior: Floats, anchor: Anchor | None) -> Floats:
     """(sizes, betas) posterior probabilities."""
-    log_weight = log_like + np.log(DEVIATION_ODDS)[:, None] + prior
+    odds = DEVIATION_ODDS
+    if anchor is not None:
+        part = np.where(np.arange(odds.size) < BLURRED, 1.0, 1.0 - KEPT_ODDS)
+        odds = np.append(odds * part, odds[BLURRED:] * KEPT_ODDS)
+    log_weight = log_like + np.log(odds)[:, None] + prior[_SIZE[: odds.size]]
     log_weight = np.where(np.isfinite(log_weight), log_weight, -1e300)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
 
 
-def _prior(betas: Floats, anchor: Profile | None) -> Floats:
+def _prior(betas: Floats, anchor: Anchor | None) -> Floats:
     """(sizes, betas) log of the prior probabilities of rising betas and, after them, of the anchor's if there is one.
 
     Where the profile is another altogether (out of focus, trailed) the anchor's beta says nothing.
@@ -653,10 +735,10 @@ def _prior(betas: Floats, anchor: Profile | None) -> Floats:
     if anchor is None:
         held, free = usual, any_beta
     else:
-        near = _bell(place, np.log(anchor.beta), NEAR_SPREAD)
+        near = _bell(place, np.log(anchor.profile.beta), NEAR_SPREAD)
         other = CHANGE_ODDS * usual + (1.0 - SAME_ODDS - CHANGE_ODDS) * near
         held, free = np.append(other, SAME_ODDS), np.append(any_beta, 0.0)
-    return np.log(np.where((DEVIATIONS > 0.05)[:, None], free, held) + 1e-300)
+    return np.log(np.where((np.arange(DEVIATIONS.size) >= BLURRED)[:, None], free, held) + 1e-300)
 
 
 def _bell(place: Floats, middle: float, spread: float) -> Floats:
@@ -700,7 +782,7 @@ def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Float
 
 def _ring_swelling(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:
     beta = np.full(swelling.size, fit.profile.beta)
-    return shares(aperture_fwhm_px, fit.fwhm_px * np.exp(swelling), beta) + fit.profile.deviation[:APERTURES]
+    return shares(aperture_fwhm_px, fit.profile.fwhm_px * np.exp(swelling), beta) + fit.profile.deviation[:APERTURES]
 
 
 def evened(bright: Bright, fit: Fit, swelling: Floats) -> Bright:

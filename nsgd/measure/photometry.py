@@ -353,16 +353,17 @@ def growth_curve(
         return None
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
     mean = growth.mean_shares(bright, start, width, 3.2)
-    curve = Growth(growth.fit_curve(mean, fwhm, width, anchor), np.flatnonzero(chosen), bright, mean, np.zeros(5))
+    expected = None if anchor is None else growth.anchored(anchor, fwhm, width, outline.axes[:2])
+    curve = Growth(growth.fit_curve(mean, fwhm, width, expected), np.flatnonzero(chosen), bright, mean, np.zeros(5))
     for step in range(FIELD_ROUNDS):
-        field = curve.field + _field_swelling(mean, (fwhm, curve.fit.fwhm_px, curve.fit.profile.beta), u, v)
+        field = curve.field + _field_swelling(mean, (fwhm, curve.fit.profile.fwhm_px, curve.fit.profile.beta), u, v)
         if step > 0 and (field == curve.field).all():
             break
         whole = growth.own_sky_restored(bright, curve.mean.flux, growth.ring_shares(curve.fit.share[None])[0])
         swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
         even = growth.evened(whole, curve.fit, swollen) if field.any() else whole
         mean = growth.mean_shares(even, start, width, 3.2)
-        fresh = Growth(growth.fit_curve(mean, fwhm, width, anchor), curve.used, whole, mean, field)
+        fresh = Growth(growth.fit_curve(mean, fwhm, width, expected), curve.used, whole, mean, field)
         if not np.isfinite(fresh.fit.share).all():
             break  # a field that leaves no curve is not believed
         curve = fresh

@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 6
+RECIPE = 7
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -189,7 +189,7 @@ def _plane_parts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match)
     swelling = max(1.0, seen.shape.fwhm_px * seen.plane.step_px / catalogue.fwhm_px)
     mask_x, mask_y = match.transform.apply(catalogue.mask_x, catalogue.mask_y)
     discs = (mask_x, mask_y, catalogue.mask_radius_px * swelling)
-    known: list[growth.Profile | None] = [growth.Profile(float(p[0]), p[1:]) for p in catalogue.profile]
+    known: list[growth.Profile | None] = [growth.Profile(float(p[0]), p[3:], float(p[1]), float(p[2])) for p in catalogue.profile]
     anchors = known or [None] * len(frame.planes)
 
     def part(k: int) -> PlanePart:
@@ -305,7 +305,7 @@ def _measure_plane(
 
 def _departure(number: int, bright: NDArray[np.intp], curve: photometry.Growth) -> Floats:
     out = np.zeros((number, growth.APERTURES))
-    out[bright[curve.used]] = growth.departures(curve.mean, curve.fit.fwhm_px)
+    out[bright[curve.used]] = growth.departures(curve.mean, curve.fit.profile.fwhm_px)
     return out
 
 
@@ -419,7 +419,7 @@ def catalogue_from(
     flags[np.concatenate([part.blended for part in parts])] |= StarFlag.BLENDED
     flux = np.nan_to_num(np.stack([part.flux for part in parts], axis=1)).astype(np.float32)
     chosen = stars.few_saturated((flags & StarFlag.SATURATED) != 0, settings.max_stars)[: settings.max_stars]
-    profile = np.array([(part.profile.beta, *part.profile.deviation) for part in parts])
+    profile = np.array([_as_row(part.profile) for part in parts])
     fresh = Catalogue(
         1, frame.header.width_px, frame.header.height_px, frame.channels,
         x[chosen], y[chosen], flux[chosen], flags[chosen] & ~np.uint8(StarFlag.EDGE), fwhm,
@@ -428,6 +428,10 @@ def catalogue_from(
         np.full(len(chosen), _outline(seen).fwhm_px, np.float32),
     )  # fmt: skip
     return fresh if previous is None or transform is None else _extended(previous, fresh, transform, settings.max_stars)
+
+
+def _as_row(profile: growth.Profile) -> Floats:
+    return np.array([profile.beta, profile.fwhm_px, profile.aperture_fwhm_px, *profile.deviation])
 
 
 def _identity(number: int) -> Match:
