@@ -127,10 +127,11 @@ def solve(rows: Sequence[SubRow], facts: dict[int, SubFacts], catalogue: Catalog
     """Joint fit of each channel to the given subs; stars that move over the detector show its throughput as well."""
     channels = [measured_channels(facts[row.sub_id], row.header.egain_e_per_adu) for row in rows]
     places = [detector_places(facts[row.sub_id], catalogue) for row in rows]
-    return [_solve_channel([sub[k] for sub in channels], places) for k in range(len(channels[0]))]
+    return [solve_channel([sub[k] for sub in channels], places) for k in range(len(channels[0]))]
 
 
-def _solve_channel(subs: list[scale.Measured], places: list[tuple[Floats, Floats]]) -> Joint:
+def solve_channel(subs: list[scale.Measured], places: list[tuple[Floats, Floats]]) -> Joint:
+    """One channel of `solve`; the places of each sub's stars in the detector run from -1 to 1."""
     solution, zeros = scale.solve(subs)
     few = [int(k) for k in np.unique(np.linspace(0, len(subs) - 1, PATTERN_SUBS).astype(int))]
     pattern = throughput.learn_pattern(

@@ -14,6 +14,7 @@ from nsgd.errors import MeasureFailure
 from nsgd.frames.read import read_frame
 from nsgd.measure import scale
 from nsgd.measure.recipe import catalogue_from, measure_sub
+from nsgd.measure.relate import detector_places
 from nsgd.records import Catalogue, Floats, Frame, SubFacts
 from nsgd.settings import Measure
 from nsgd.simulate import (
@@ -28,6 +29,7 @@ from nsgd.simulate import (
     sub_cards,
     write_sub,
 )
+from nsgd.walk.fit import solve_channel
 
 SETTINGS = Measure()
 BENCH = 90_000
@@ -97,7 +99,7 @@ def dithered(subs: Sequence[SubTruth], rng: np.random.Generator, reach_px: float
 
 
 def measure_night(sky_field: SkyField, truths: Sequence[SubTruth], seed: int, *, keep_frames: bool = False) -> Planted:
-    """Render and measure every sub; the first makes the catalogue, all of them the solution."""
+    """Render and measure every sub; the first makes the catalogue, all of them the solution, as in a series."""
     catalogue: Catalogue | None = None
     facts: list[SubFacts | MeasureFailure] = []
     frames = []
@@ -120,7 +122,8 @@ def measure_night(sky_field: SkyField, truths: Sequence[SubTruth], seed: int, *,
             scale.measured(f.flux[:, k], f.flux_err[:, k], f.flags, f.flux_common_err[k], t.camera.egain_e_per_adu)
             for f, t in zip(night.measured_facts, night.measured_truths, strict=True)
         ]
-        night.zeros[channel] = scale.solve(parts)[1]
+        places = [detector_places(f, catalogue) for f in night.measured_facts]
+        night.zeros[channel] = solve_channel(parts, places).zeros
     return night
 
 
