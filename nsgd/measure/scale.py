@@ -549,7 +549,8 @@ class Pattern:
 def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Pattern:
     """Shape of the star residuals over the field and its low-order map.
 
-    Residuals that scatter no more than their noise (or than one per cent) are `uniform`. Structure that falls
+    Residuals that scatter no more than their noise (or than one per cent) and show no low-order map are `uniform`.
+    Where most stars are faint, only such a map stands out from their noise. Structure that falls
     steadily along one direction is `one_side`, structure that rises steadily from the centre is `centre`, if
     that profile explains most of it; anything else is `patchy`.
 
@@ -571,27 +572,32 @@ def field_pattern(residual: Floats, sigma: Floats, u: Floats, v: Floats) -> Patt
     weight = 1.0 / (variance + PATTERN_FLOOR**2)
     whole = float(weight.sum())
     r -= float(weight @ r) / whole
-    terms = _low_order(r, weight, x, y)
+    terms, gain = _low_order(r, weight, x, y)
     rms = _map_rms(terms)
     beyond_noise = float(weight @ (r * r)) - len(r)
     structure2, excess = beyond_noise / whole, beyond_noise / np.sqrt(2.0 * len(r))
-    if excess < 5.0 or structure2 < LEAST_STRUCTURE**2:
+    mapped = gain > LEAST_GAIN and rms > LEAST_STRUCTURE
+    if (excess < 5.0 and not mapped) or structure2 < LEAST_STRUCTURE**2:
         return Pattern("uniform", rms, terms)
     return Pattern(_shape_name(r, weight, x, y, structure2), max(rms, float(np.sqrt(structure2))), terms)
 
 
 PATTERN_FLOOR = 0.01
 LEAST_STRUCTURE = 0.015
+LEAST_GAIN = 45.0
+"""Chi-squared that the five terms of a low-order map must explain: chance does so once in a hundred million."""
 MOST_OF_IT = 0.6
 BINS = 6
 
 
-def _low_order(r: Floats, weight: Floats, x: Floats, y: Floats) -> tuple[float, ...]:
+def _low_order(r: Floats, weight: Floats, x: Floats, y: Floats) -> tuple[tuple[float, ...], float]:
+    """Terms of a map of second order, and the chi-squared that it explains."""
     design = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y))
     weighted = design * weight
     normal = weighted @ design.T + np.eye(6) * 1e-3 * weight.sum()
     fit = np.linalg.solve(normal, weighted @ r)
-    return tuple(float(value) for value in fit[1:])
+    gain = float(weight @ (r * r - (r - fit @ design) ** 2))
+    return tuple(float(value) for value in fit[1:]), gain
 
 
 _U, _V = (axis.ravel() for axis in np.meshgrid(np.linspace(-1.0, 1.0, 9), np.linspace(-1.0, 1.0, 9)))
