@@ -19,8 +19,8 @@ from nsgd.records import Floats, Floats32, Frame, Pixels
 from nsgd.threads import shared
 
 MOST_PX = 1024
-BAND_ROWS = 8
-"""Rows of a preview made at a time: their pixels stay in the processor's cache."""
+BAND_PIXELS = 500_000
+"""Pixels averaged at a time: they stay in the processor's cache."""
 _LEVELS = 65535
 
 
@@ -76,9 +76,10 @@ def _binned(pixels: Pixels, bin_px: int) -> Pixels:
     """Means of squares; rows and columns that fill none are left out."""
     height, width = (side // bin_px for side in pixels.shape)
     out = np.empty((height, width), np.float32)
+    step = max(1, BAND_PIXELS // (bin_px * pixels.shape[1]))
 
     def fill(top: int) -> None:
-        rows = slice(top, min(top + BAND_ROWS, height))
+        rows = slice(top, min(top + step, height))
         # whole rows first: memory is then walked in its own order, and only once
         band = pixels[rows.start * bin_px : rows.stop * bin_px, : width * bin_px]
         total = band.reshape(-1, bin_px, width * bin_px).sum(axis=1, dtype=np.float32)
@@ -87,7 +88,7 @@ def _binned(pixels: Pixels, bin_px: int) -> Pixels:
             out[rows] += total[:, column::bin_px]
         out[rows] /= np.float32(bin_px * bin_px)
 
-    shared(fill, range(0, height, BAND_ROWS))
+    shared(fill, range(0, height, step))
     return out
 
 

@@ -84,7 +84,9 @@ PIXEL_VARIANCE = 1.0 / 12.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 """Quadrature over the enclosed share of light, 0..1."""
-ROUNDS = 7
+ROUNDS, FIRST_ROUNDS = 7, 4
+"""In which the mean shares settle; and those that show the field and the light in the sky, after which they are found
+anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -308,7 +310,7 @@ class Mean:
     sky_err: float
 
 
-def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> Mean:
+def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float, rounds: int = ROUNDS) -> Mean:
     """Combine stars of unknown flux; neighbours that were not foreseen lose weight, ring by ring and star by star.
 
     A scatter of the apertures and of the stars' widths about the mean (by the place in the pixel, by what the optics
@@ -325,10 +327,10 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float) -> M
     scatter = _scatter_covariance(_least_scatter2(fwhm_px), share, slope)
     flux = np.maximum(seen[SOFT - 1] / share[SOFT - 1], 1e-9)
     noises = np.stack((fixed, lit))
-    for step in range(ROUNDS):
+    for step in range(rounds):
         amount = np.stack((np.ones_like(flux), flux / bright.egain_e_per_adu))
         sums = seen - sky * area[:, None]
-        if step < ROUNDS - 2:
+        if step < rounds - 2:
             found = scatter2((sums / flux).T, (noises, (amount / flux**2).T), flux, share, slope)
             scatter = _scatter_covariance(np.maximum(found, _least_scatter2(fwhm_px)), share, slope)
         own = np.diagonal(noises, axis1=1, axis2=2).T @ amount
@@ -545,12 +547,19 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
     return np.asarray(np.minimum(1.0, (most / np.maximum(misfit, 1e-9)) ** 2))
 
 
-def fit_curve(mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Anchor | None) -> Fit:
-    """Posterior mean of the curve over beta and over the size of the deviations; the width is fitted."""
+def fit_curve(
+    mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Anchor | None, *, rough: bool = False
+) -> Fit:
+    """Posterior mean of the curve over beta (the steps of `BETAS` or finer) and over the size of the deviations.
+
+    The width is fitted.
+    """
     widths = (aperture_fwhm_px, fwhm_px)
     spreads = _spreads(widths, anchor)
-    rough = _weights(_trials(mean, spreads, widths, (BETAS, anchor)).log_like, _prior(BETAS, None), anchor)
-    betas, prior = _finer(BETAS[int(np.argmax(rough.sum(axis=0)))], anchor)
+    betas, prior = _with_anchor(BETAS, anchor), _prior(BETAS, anchor)
+    if not rough:
+        steps = _weights(_trials(mean, spreads, widths, (BETAS, anchor)).log_like, _prior(BETAS, None), anchor)
+        betas, prior = _finer(BETAS[int(np.argmax(steps.sum(axis=0)))], anchor)
     trials = _trials(mean, spreads, widths, (betas, anchor))
     weight = _weights(trials.log_like, prior, anchor)
     likely = np.nonzero(weight > 1e-9)  # far off, where a fit may have run away, nothing is averaged
@@ -583,8 +592,11 @@ def _finer(likeliest: float, anchor: Anchor | None) -> tuple[Floats, Floats]:
     peak, step = np.log(likeliest), np.log(BETAS[1] / BETAS[0])
     fine = np.exp(peak + 1.5 * step * np.linspace(-1.0, 1.0, FINE))
     betas = np.sort(np.concatenate((BETAS[np.abs(np.log(BETAS) - peak) > 1.6 * step], fine)))
-    prior = _prior(betas, anchor)
-    return (betas if anchor is None else np.append(betas, anchor.profile.beta)), prior
+    return _with_anchor(betas, anchor), _prior(betas, anchor)
+
+
+def _with_anchor(betas: Floats, anchor: Anchor | None) -> Floats:
+    return betas if anchor is None else np.append(betas, anchor.profile.beta)
 
 
 def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:

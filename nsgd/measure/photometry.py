@@ -43,8 +43,8 @@ FIELD_GAIN = 15.0
 """Chi-squared that a change across the field must explain to be believed by half: five come by chance."""
 STAR_WIDTH_ERR = 0.005
 """What single stars' ln FWHM may be wrong by, neighbours and pixels being what they are."""
-SHARED_STARS = 75
-"""Bright stars that one thread sums before it takes others."""
+SHARED_PIXELS = 200_000
+"""Pixels of bright stars that one thread sums before it takes others; fewer are done sooner by one alone."""
 STAMP_PIXELS = 150_000
 """Pixels of cut-out stars worked on at a time: they stay in the processor's cache."""
 
@@ -352,9 +352,10 @@ def growth_curve(
     if not chosen.any():
         return None
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
-    mean = growth.mean_shares(bright, start, width, 3.2)
+    mean = growth.mean_shares(bright, start, width, 3.2, growth.FIRST_ROUNDS)
     expected = None if anchor is None else growth.anchored(anchor, fwhm, width, outline.axes[:2])
-    curve = Growth(growth.fit_curve(mean, fwhm, width, expected), np.flatnonzero(chosen), bright, mean, np.zeros(5))
+    fit = growth.fit_curve(mean, fwhm, width, expected, rough=True)
+    curve = Growth(fit, np.flatnonzero(chosen), bright, mean, np.zeros(5))
     for step in range(FIELD_ROUNDS):
         field = curve.field + _field_swelling(mean, (fwhm, curve.fit.profile.fwhm_px, curve.fit.profile.beta), u, v)
         if step > 0 and (field == curve.field).all():
@@ -379,7 +380,8 @@ def _bright_sums(
     the star's other sums stay.
     """
     fwhm = outline.fwhm_px
-    parts = np.array_split(np.arange(stars.x.size), max(1, stars.x.size // SHARED_STARS))
+    side = 2.0 * growth.hard_radius(fwhm)[-1] * outline.axes[0]
+    parts = np.array_split(np.arange(stars.x.size), max(1, int(stars.x.size * side**2) // SHARED_PIXELS))
     sums = np.concatenate(shared(lambda part: _sums(pixels, stars.take(part), outline, noise[0]), parts))
     own = sums[:, 2] / (start[2] + stars.foreign[:, 2] + stars.departure[:, 2])
     total = stars.foreign[:, growth.SOFT : growth.SOFT + NEAR_RINGS].sum(axis=1)

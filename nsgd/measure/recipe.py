@@ -51,10 +51,11 @@ class Survey:
 
     plane: Plane
     """The plane that stars are sought in: the mono plane, or the sum of the colours."""
-    view: sky.View
     mesh: sky.Mesh
     stars: StarList
     shape: Shape
+    views: tuple[sky.View, ...]
+    """Of every plane of the frame, as its sky is measured."""
 
     @property
     def points(self) -> Points:
@@ -117,7 +118,10 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
         raise MeasureFailure("blank", "the picture holds no noise: all black, saturated or empty")
     above_sky = frame.saturation_adu * len(frame.planes) - float(np.nanmedian(mesh.level))
     found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most, above_sky)
-    return Survey(plane, view, mesh, found, shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found)))
+    shape = shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found))
+    own = plane is frame.planes[0]
+    views = (view,) if own else tuple(sky.view_of(part.pixels, sky.LARGE_SKY) for part in frame.planes)
+    return Survey(plane, mesh, found, shape, views)
 
 
 def _single_sites(frame: Frame, found: StarList) -> Pixels | None:
@@ -189,14 +193,17 @@ def _plane_parts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match)
     swelling = max(1.0, seen.shape.fwhm_px * seen.plane.step_px / catalogue.fwhm_px)
     mask_x, mask_y = match.transform.apply(catalogue.mask_x, catalogue.mask_y)
     discs = (mask_x, mask_y, catalogue.mask_radius_px * swelling)
-    known: list[growth.Profile | None] = [growth.Profile(float(p[0]), p[3:], float(p[1]), float(p[2])) for p in catalogue.profile]
+    known: list[growth.Profile | None] = [
+        growth.Profile(float(p[0]), p[3:], float(p[1]), float(p[2])) for p in catalogue.profile
+    ]
     anchors = known or [None] * len(frame.planes)
 
-    def part(k: int) -> PlanePart:
-        places, known = (x, y, catalogue.flux[:, k]), (anchors[k], catalogue.flags, _departure_of(catalogue, k))
-        return _measure_plane(frame.planes[k], places, discs, seen, frame, known)
-
-    return shared(part, range(len(frame.planes)))
+    # plane by plane: single stars take many small steps, in which two threads wait for each other
+    return [
+        _measure_plane(frame, k, (x, y, catalogue.flux[:, k]), discs, seen,
+                       (anchors[k], catalogue.flags, _departure_of(catalogue, k)))
+        for k in range(len(frame.planes))
+    ]  # fmt: skip
 
 
 Departure = tuple[Floats, Floats]
@@ -269,24 +276,30 @@ def _outline(seen: Survey) -> photometry.Outline:
     return photometry.Outline(fwhm, min(shape.ellipticity, 0.8), shape.elongation_deg)
 
 
+def _plane_sky(
+    frame: Frame, channel: int, discs: tuple[Floats, Floats, Floats], seen: Survey
+) -> tuple[sky.Mesh, float, float]:
+    """What takes all pixels of a plane: the mesh with the stars masked, the noise, the error of the sky at a star."""
+    plane, view = frame.planes[channel], seen.views[channel]
+    mask = _mask(view, plane, discs)
+    mesh = sky.masked_mesh(view, seen.mesh if plane is seen.plane else sky.sky_mesh(view), mask)
+    noise = (sky.interpolated_noise if frame.interpolated else sky.pixel_noise)(plane.pixels, mask, view.bin)
+    per_cell = float(np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan))) * view.bin**2
+    # bilinear interpolation between cells halves the variance of one cell
+    return mesh, noise, noise * float(np.sqrt(0.5 / per_cell))
+
+
 def _measure_plane(
-    plane: Plane, catalogue: tuple[Floats, Floats, NDArray[np.float32]], discs: tuple[Floats, Floats, Floats],
-    seen: Survey, frame: Frame, known: tuple[growth.Profile | None, Flags, Departure],
+    frame: Frame, channel: int, catalogue: tuple[Floats, Floats, NDArray[np.float32]],
+    discs: tuple[Floats, Floats, Floats], seen: Survey, known: tuple[growth.Profile | None, Flags, Departure],
 ) -> PlanePart:  # fmt: skip
     """Mesh, noise and forced photometry of one plane at positions in full-resolution pixels."""
-    own = plane is seen.plane
-    view = seen.view if own else sky.view_of(plane.pixels, sky.LARGE_SKY)
-    mask = _mask(view, plane, discs)
-    mesh = sky.masked_mesh(view, seen.mesh if own else sky.sky_mesh(view), mask)
-    noise = (sky.interpolated_noise if frame.interpolated else sky.pixel_noise)(plane.pixels, mask, view.bin)
-    outline = _outline(seen)
+    plane, outline = frame.planes[channel], _outline(seen)
+    mesh, noise, sky_err = _plane_sky(frame, channel, discs, seen)
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])
     flags = _star_flags(plane, x, y, outline.fwhm_px, frame.saturation_adu)
     flux0 = catalogue[2].astype(np.float64)
-    per_cell = float(np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan))) * view.bin**2
-    # bilinear interpolation between cells halves the variance of one cell
-    sky_err = noise * np.sqrt(0.5 / per_cell)
     x, y, bright, curve = _centred_growth(
         plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0], discs, known[2])
     )
@@ -478,7 +491,7 @@ def _blends(x: Floats, y: Floats, flux: Floats, fwhm_px: float) -> Flags:
 def _nodes(frame: Frame, seen: Survey) -> tuple[Floats, Floats, float]:
     """Node lattice over the frame: centres and half side in full-resolution pixels, at most 400."""
     plane = frame.planes[0]
-    cell = sky.cell_size(sky.View(plane.pixels, seen.view.bin)) * seen.view.bin * plane.step_px
+    cell = sky.cell_size(sky.View(plane.pixels, seen.mesh.bin)) * seen.mesh.bin * plane.step_px
     width, height = frame.header.width_px, frame.header.height_px
     cells = max(2, int(np.ceil(np.sqrt(width * height / MOST_NODES) / cell)))
     side = float(cells * cell)

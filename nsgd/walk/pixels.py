@@ -21,6 +21,7 @@ from nsgd.frames.preview import make_preview, save_preview
 from nsgd.frames.read import read_frame, read_master
 from nsgd.measure import recipe
 from nsgd.measure.calibrate import Masters, calibrated
+from nsgd.measure.sky import View
 from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, Plane, SubFacts
 from nsgd.session.series import series_key
 from nsgd.settings import Calibration, Settings
@@ -116,7 +117,7 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
     as_read, kept = frame, list[Callable[[], None]]()
 
     def keep_preview(seen: recipe.Survey | None = None) -> None:
-        shown = as_read if seen is None else _as_viewed(as_read, seen)
+        shown = as_read if seen is None or frame is not as_read else _as_viewed(as_read, seen)
         kept.append(aside(lambda: _keep_preview(shown, orders.previews)))
 
     candidates = offer(series_key(frame.header))
@@ -183,13 +184,14 @@ def _read(path: Path, settings: Settings) -> Frame:
 
 
 def _as_viewed(frame: Frame, seen: recipe.Survey) -> Frame:
-    """The frame averaged over 2 x 2 pixels where its survey made that already: a small picture needs no more."""
-    plane, bin_px = frame.planes[0], seen.view.bin
-    if seen.plane is not plane or bin_px == 1:
-        return frame
-    middle_px = plane.step_px * (bin_px - 1) / 2
+    """The frame averaged over 2 x 2 pixels as it was surveyed: a small picture needs no other look at all pixels."""
+    return replace(frame, planes=tuple(map(_averaged, frame.planes, seen.views)))
+
+
+def _averaged(plane: Plane, view: View) -> Plane:
+    middle_px = plane.step_px * (view.bin - 1) / 2
     origin = plane.origin_x_px + middle_px, plane.origin_y_px + middle_px
-    return replace(frame, planes=(Plane(plane.name, seen.view.pixels, *origin, plane.step_px * bin_px),))
+    return Plane(plane.name, view.pixels, *origin, plane.step_px * view.bin)
 
 
 def _keep_preview(frame: Frame, folder: str) -> None:

@@ -60,8 +60,8 @@ class Frames:
     stars: int = 4000
 
 
-MONO = Frames("26 MP mono", 6248, 4176)
-BAYER = Frames("26 MP Bayer", 6248, 4176, "RGGB")
+MONO = Frames("26 MP mono", 6248, 4176, count=10)
+BAYER = Frames("26 MP Bayer", 6248, 4176, "RGGB", count=10)
 LARGE = Frames("61 MP mono", 9576, 6388, count=4)
 SMALL = (Frames("6 MP mono", 3124, 2088, stars=1500), Frames("6 MP Bayer", 3124, 2088, "RGGB", stars=1500))
 
