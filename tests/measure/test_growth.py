@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from nsgd.measure import growth, photometry
 from nsgd.records import Floats
 from nsgd.simulate import Camera, Psf, SkyField
-from tests.measure.planted_subs import clear, field_of, shoot
+from tests.measure.planted_subs import PSF, clear, field_of, shoot
 
 APERTURE_PX = 2.0
 SHARE = growth.shares(APERTURE_PX, np.array(1.7), np.array(3.0))
@@ -51,6 +52,39 @@ def test_what_stars_have_of_their_own_keeps_its_place_on_the_sky_when_apertures_
         expected = np.interp(np.minimum(grown, radius[-1]) ** 2, radius**2, within)
         assert np.cumsum(after) == pytest.approx(expected, abs=1e-12)
     assert np.array_equal(moved[:, : growth.SOFT], known[:, : growth.SOFT])
+
+
+@pytest.mark.parametrize(
+    ("blur", "fwhm_px", "axes"),
+    [({"trail_px": 6.0}, 4.58, (1.27, 0.787)), ({"donut_px": 6.0}, 9.8, (1.0, 1.0)), ({}, 3.27, (1.0, 1.0))],
+)
+def test_the_wings_of_a_blurred_star_are_foreseen(
+    blur: dict[str, float], fwhm_px: float, axes: tuple[float, float]
+) -> None:
+    """A trail and a defocus: what stands out there is the sharp star's light, in pixels, not in widths."""
+    sharp = growth.Profile(3.2, np.zeros(growth.APERTURES + 1), 3.2, 3.27)
+    wings = growth.anchored(sharp, fwhm_px, fwhm_px, axes).wings
+    y, x = np.mgrid[-120:121, -120:121].astype(float)
+    alpha2 = 3.2**2 / (4.0 * (2.0 ** (1.0 / 3.2) - 1.0))
+    image = sum(
+        weight * 2.2 / (np.pi * alpha2) * (1.0 + ((x - dx) ** 2 + (y - dy) ** 2) / alpha2) ** -3.2
+        for dx, dy, weight in zip(*Psf(3.2, 3.2, **blur).offsets(), strict=True)
+    )
+    distance = np.hypot(x / axes[0], y / axes[1])
+    edges = growth.hard_radius(fwhm_px)[growth.WING_RINGS - growth.SOFT - 1 :]
+    true = [image[(distance >= inner) & (distance < outer)].sum() for inner, outer in pairwise(edges)]
+    assert wings[growth.WING_RINGS : -1] == pytest.approx(np.array(true), rel=0.15)
+    assert (wings[: growth.WING_RINGS] == 0.0).all()
+
+
+def test_the_scale_of_trailed_subs_scatters_no_more_than_their_stars_light_allows() -> None:
+    truths = [clear()] * 2 + [clear(psf=replace(PSF, trail_px=5.0, trail_deg=30.0))] * 8
+    series = shoot(field_of(31, stars=200), truths, 31)
+    off = np.array([r.scale[0] for r in series.relations[2:]])
+    err = np.array([r.scale_err[0] for r in series.relations[2:]])
+    assert abs(off.mean() - 1.0) < 0.004
+    assert off.std(ddof=1) < 0.004
+    assert (err < 0.006).all()
 
 
 def test_without_a_star_there_is_no_curve() -> None:

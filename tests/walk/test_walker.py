@@ -13,6 +13,8 @@ from astropy.io import fits
 from small_nights import CAMERA, LATER_UTC_S, SETTINGS, START_UTC_S, by_name, field_of, sub_at, take, write
 
 from nsgd.errors import BadRequest, UnreadableFrame
+from nsgd.frames.preview import load_preview, make_preview
+from nsgd.frames.read import read_frame
 from nsgd.records import HeaderFacts, Relation, SubStatus
 from nsgd.session.store import Store
 from nsgd.settings import Settings
@@ -392,3 +394,24 @@ def test_the_site_of_the_settings_gives_an_airmass_where_the_header_has_none(sto
     take(store, Walker(store, settings, None), [path])
     header = store.subs()[0].header
     assert header.airmass is not None or header.altitude_deg is not None
+
+
+@pytest.mark.parametrize("bayer", ["", "RGGB"])
+def test_the_small_picture_of_a_large_sub_shows_every_place_where_it_is(tmp_path: Path, bayer: str) -> None:
+    """From the second sub on it is made of the averaged planes that the measuring has made."""
+    camera = replace(CAMERA, width_px=3600, height_px=2400, bayer=bayer)
+    paths = write(tmp_path / "large", field_of(8, 300, camera), [sub_at(k, camera=camera) for k in range(2)])
+    with Store.open(tmp_path / "store", LATER_UTC_S) as store:
+        take(store, Walker(store, SETTINGS, None), paths)
+        for path, row in zip(paths, store.subs(), strict=True):
+            kept, whole = load_preview(store.preview_path_of(row.content_id)), make_preview(read_frame(path))
+            assert kept is not None
+            assert kept.channels == whole.channels
+            assert 700 <= max(kept.pixels.shape) <= 1024
+            x, y = np.meshgrid(np.linspace(100.0, 3500.0, 40), np.linspace(100.0, 2300.0, 30))
+            assert np.median(np.abs(kept.at(x, y) - whole.at(x, y))) < 2.0 * row.noise_adu[0]
+            brightest = np.unravel_index(np.nanargmax(kept.pixels[..., 0]), kept.pixels.shape[:2])
+            same = np.unravel_index(np.nanargmax(whole.pixels[..., 0]), whole.pixels.shape[:2])
+            places = [(i * p.step_px + p.origin_x_px, j * p.step_px + p.origin_y_px)
+                      for (j, i), p in ((brightest, kept), (same, whole))]  # fmt: skip
+            assert np.abs(np.subtract(*places)).max() <= 8.0
