@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -54,23 +54,6 @@ def shared(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result
     for helper in begun:
         helper.result()
     return [results[number] for number in range(len(parts))]
-
-
-def aside(work: Callable[[], None]) -> Callable[[], None]:
-    """Do something beside what follows; the function returned waits for its end (or does it, where nobody has)."""
-    if min(_allowed[0], cores()) < 2:
-        work()
-        return _nothing
-    helper = _pool().submit(work)
-    return lambda: work() if helper.cancel() else _end_of(helper)
-
-
-def _nothing() -> None:
-    return None
-
-
-def _end_of(helper: Future[None]) -> None:
-    helper.result()
 
 
 @cache

@@ -25,7 +25,7 @@ from nsgd.measure.sky import View
 from nsgd.records import Catalogue, Failure, Frame, HeaderFacts, Plane, SubFacts
 from nsgd.session.series import series_key
 from nsgd.settings import Calibration, Settings
-from nsgd.threads import allow, aside
+from nsgd.threads import allow
 
 NEW_SERIES = 0
 STRANGER = -1
@@ -114,25 +114,22 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
     base = Outcome(str(path), frame.header, frame.content_id, frame.channels)
     if known(frame.content_id):
         return replace(base, known=True)
-    as_read, kept = frame, list[Callable[[], None]]()
-
-    def keep_preview(seen: recipe.Survey | None = None) -> None:
-        shown = as_read if seen is None or frame is not as_read else _as_viewed(as_read, seen)
-        kept.append(aside(lambda: _keep_preview(shown, orders.previews)))
-
     candidates = offer(series_key(frame.header))
     base = replace(base, offered=offered(candidates))
+    shown = frame
     try:
         frame, calibration = _calibrated(frame, orders.settings.calibration)
-        result = _measured(frame, candidates, (orders.settings, calibration), base, keep_preview)
+        near = [candidate for candidate in candidates if same_field(frame.header, candidate)]
+        seen = recipe.survey(frame, orders.settings.measure, recipe.SUB_STARS) if near else None
+        if seen is not None and not calibration:
+            shown = _as_viewed(frame, seen)
+        result = _measured(frame, seen, near, (orders.settings, calibration), base)
     except MeasureFailure as problem:
         result = replace(
             base, failure=failure_of(problem), series_id=candidates[0].series_id if candidates else NEW_SERIES
         )
     finally:
-        if not kept:
-            keep_preview()
-        kept[0]()
+        _keep_preview(shown, orders.previews)
     if result.failure is not None:
         numbers = {**result.failure.numbers, **_light_in(frame)}
         result = replace(result, failure=replace(result.failure, numbers=numbers))
@@ -204,26 +201,14 @@ def _keep_preview(frame: Frame, folder: str) -> None:
 
 
 def _measured(
-    frame: Frame,
-    candidates: tuple[Candidate, ...],
-    how: tuple[Settings, str],
-    base: Outcome,
-    begin_aside: Callable[[recipe.Survey | None], None],
+    frame: Frame, seen: recipe.Survey | None, near: list[Candidate], how: tuple[Settings, str], base: Outcome
 ) -> Outcome:
-    """Facts against the first candidate that matches; a new catalogue where there is none or it is outgrown.
-
-    What can be done aside begins where single stars are next, which keep one thread busy: what needs all pixels is
-    shared between two.
-    """
+    """Facts against the first candidate that matches; a new catalogue where there is none or it is outgrown."""
     settings, calibration = how
-    near = [candidate for candidate in candidates if same_field(frame.header, candidate)]
-    if not near:
-        begin_aside(None)
+    if seen is None:
         catalogue = recipe.catalogue_from(frame, settings.measure)
         facts = recipe.measure_sub(frame, catalogue, settings.measure, calibration=calibration)
         return replace(base, facts=facts, catalogue=catalogue)
-    seen = recipe.survey(frame, settings.measure, recipe.SUB_STARS)
-    begin_aside(seen)
     problems = []
     for candidate in near:
         try:
