@@ -39,7 +39,7 @@ MASKED_CLIP_SIGMA = 5.0
 all others, where a tighter clip would drop them from a clear sub and keep them in a cloudy one."""
 BAND_ROWS = 32
 """Rows worked on at a time: they stay in the processor's cache."""
-BAND_PIXELS = 500_000
+BAND_PIXELS = 800_000
 """The same of wide arrays. Fewer at a time make threads wait for the interpreter more than they gain."""
 LARGE_PLANE, LARGE_SKY = 8_000_000, 2_000_000
 """Pixels from which on a plane is averaged over 2 x 2 of them: where stars are sought, and where only the sky is."""
