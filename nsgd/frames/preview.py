@@ -20,7 +20,7 @@ from nsgd.threads import shared
 
 MOST_PX = 1024
 BAND_PIXELS = 500_000
-"""Pixels averaged at a time: they stay in the processor's cache."""
+"""Pixels averaged at a time."""
 _LEVELS = 65535
 
 

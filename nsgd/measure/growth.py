@@ -51,8 +51,8 @@ DEVIATION_ODDS = np.array([0.74, 0.13, 0.03, 0.06, 0.03, 0.01])
 BLURRED = 4
 """Of the sizes, those from this one on are blurs that the air does not make (a trail, a defocus). They are tried twice:
 also with the wings where the anchor had them, in pixels, for a blur spreads the core only."""
-KEPT = DEVIATIONS.size - BLURRED
-_SIZE = np.append(np.arange(DEVIATIONS.size), np.arange(BLURRED, DEVIATIONS.size))
+_SIZE_OF = np.append(np.arange(DEVIATIONS.size), np.arange(BLURRED, DEVIATIONS.size))
+"""The size that each trial has, those with kept wings at the end."""
 KEPT_ODDS, KEPT_DOUBT = 0.85, 0.15
 """Probability that the wings of such a star are the anchor's, and the relative doubt of their light in each ring."""
 HALO_WIDTH, HALO_BETA = 3.2, 2.2
@@ -574,17 +574,16 @@ def fit_curve(
     fwhm = float(np.exp(weight @ trials.log_width[likely]))
     plain = _whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
     profile = Profile(beta, weight @ (found / total) - plain, fwhm, aperture_fwhm_px)
-    wings, before = 1.0 - middle[WING_RINGS - 1], 1.0 - middle[WING_RINGS - 1]
-    if anchor is not None:
-        before = float(weight @ _wings_before(anchor, profile, likely[0]))
+    wings = 1.0 - middle[WING_RINGS - 1]
+    before = wings if anchor is None else weight @ _wings_before(anchor, profile, likely[0])
     return Fit(middle, np.sqrt(spread), profile, CHANGE_ERR * abs(float(wings - before)))
 
 
-def _wings_before(anchor: Anchor, profile: Profile, size: NDArray[np.intp]) -> Floats:
-    """(n,) light in the wings that the anchor leads to expect, for each size of the deviations."""
+def _wings_before(anchor: Anchor, profile: Profile, trial: NDArray[np.intp]) -> Floats:
+    """(n,) light in the wings that the anchor leads to expect, for each trial's number."""
     swollen = _whole_shares(profile.aperture_fwhm_px, np.array(profile.fwhm_px), np.array(anchor.profile.beta))
     swollen += anchor.profile.deviation
-    return np.asarray(np.where(size < DEVIATIONS.size, swollen[WING_RINGS:].sum(), anchor.wings.sum()))
+    return np.asarray(np.where(trial < DEVIATIONS.size, swollen[WING_RINGS:].sum(), anchor.wings.sum()))
 
 
 def _finer(likeliest: float, anchor: Anchor | None) -> tuple[Floats, Floats]:
@@ -649,7 +648,7 @@ def _trials(
 
 def _as_expected(plain: Floats, slope: Floats, anchor: Anchor) -> tuple[Floats, Floats]:
     """(sizes, betas, 11) shares and their change with ln FWHM, deviating from a Moffat's as the anchor's do."""
-    kept = np.arange(DEVIATIONS.size + KEPT)[:, None, None] >= DEVIATIONS.size
+    kept = np.arange(_SIZE_OF.size)[:, None, None] >= DEVIATIONS.size
     held = kept & (np.arange(APERTURES + 1) >= WING_RINGS)
     plain = plain + anchor.profile.deviation
     return np.where(held, anchor.wings, plain), np.where(held, 0.0, slope)
@@ -730,7 +729,7 @@ def _weights(log_like: Floats, prior: Floats, anchor: Anchor | None) -> Floats:
     if anchor is not None:
         part = np.where(np.arange(odds.size) < BLURRED, 1.0, 1.0 - KEPT_ODDS)
         odds = np.append(odds * part, odds[BLURRED:] * KEPT_ODDS)
-    log_weight = log_like + np.log(odds)[:, None] + prior[_SIZE[: odds.size]]
+    log_weight = log_like + np.log(odds)[:, None] + prior[_SIZE_OF[: odds.size]]
     log_weight = np.where(np.isfinite(log_weight), log_weight, -1e300)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())

@@ -40,7 +40,8 @@ all others, where a tighter clip would drop them from a clear sub and keep them 
 BAND_ROWS = 32
 """Rows worked on at a time: they stay in the processor's cache."""
 BAND_PIXELS = 800_000
-"""The same of wide arrays. Fewer at a time make threads wait for the interpreter more than they gain."""
+"""Pixels of such bands given to a thread at a time: with fewer, threads wait for the interpreter longer than they
+gain."""
 LARGE_PLANE, LARGE_SKY = 8_000_000, 2_000_000
 """Pixels from which on a plane is averaged over 2 x 2 of them: where stars are sought, and where only the sky is."""
 COARSE_THIN = 4
@@ -234,7 +235,6 @@ def _masked_sums(pixels: Pixels, mask: Mask, first: tuple[Floats, Floats], cell:
     high = min(cell, BAND_ROWS)
     base, limit2 = (np.repeat(part.astype(np.float32), cell, axis=1)[:, None, :width]
                     for part in (first[0], (MASKED_CLIP_SIGMA * first[1]) ** 2))  # fmt: skip
-
     columns = np.empty((4, -(-height // high), width), np.float32)
 
     def fill(rows: slice) -> None:
