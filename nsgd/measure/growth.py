@@ -556,8 +556,9 @@ def fit_curve(
     """
     widths = (aperture_fwhm_px, fwhm_px)
     spreads = _spreads(widths, anchor)
-    betas, prior = _with_anchor(BETAS, anchor), _prior(BETAS, anchor)
-    if not rough:
+    if rough:
+        betas, prior = _with_anchor(BETAS, anchor), _prior(BETAS, anchor)
+    else:
         steps = _weights(_trials(mean, spreads, widths, (BETAS, anchor)).log_like, _prior(BETAS, None), anchor)
         betas, prior = _finer(BETAS[int(np.argmax(steps.sum(axis=0)))], anchor)
     trials = _trials(mean, spreads, widths, (betas, anchor))
