@@ -104,6 +104,8 @@ class Plane:
     step_px: int = 1
     sites: int = 1
     """Sensor pixels that one pixel of the plane is the mean of."""
+    halved: Pixels | None = None
+    """(h // 2, w // 2) means over 2 x 2 of these very pixels, where they were made while the file was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from nsgd.frames.planes import (
     sample_places,
 )
 from nsgd.frames.source import Source
+from nsgd.halving import halve
 from nsgd.records import Pixels
 from nsgd.threads import shared
 
@@ -40,8 +41,9 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_HDUS = 64
 CHUNK_BYTES = 1 << 18
 """Bytes converted at a time: small enough for the second-level cache."""
-STRETCH_BYTES = 1 << 22
-"""Bytes that one thread reads before it takes the next stretch."""
+STRIP_BYTES, STRETCH_STRIPS = 1 << 19, 8
+"""Bytes of rows that are converted, and averaged, at a time, and how many such strips a thread reads before it takes
+the next ones."""
 SPLIT_BYTES, SPLIT_STEPS = 1 << 19, 4
 """Bytes of two rows' colours that are split at a time, and how often before a thread takes the next part."""
 PAGE_BYTES = 4096
@@ -221,7 +223,9 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
     split = split_while_read(file, layout, cards)
     if split is not None:
         return Decoded(cards, np.empty(0, np.float32), type_maximum(layout), split)
-    pixels = read_pixels(file, layout)
+    height, width = layout.shape[-2:]
+    halved = empty((height // 2, width // 2)) if len(layout.shape) == 2 else None
+    pixels = read_pixels(file, layout, halved)
     unwritten = unwritten_share(pixels, layout)
     if unwritten and not _sum_is_right(file, cards, layout):
         raise UnreadableFrame(
@@ -229,7 +233,7 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
             may_retry=True,
             share=unwritten,
         )
-    return Decoded(cards, pixels, type_maximum(layout))
+    return Decoded(cards, pixels, type_maximum(layout), halved=halved)
 
 
 def unwritten_share(pixels: Pixels, layout: Layout) -> float:
@@ -336,8 +340,13 @@ def begins_extension(file: Source, offset: int) -> bool:
 # ---- pixels --------------------------------------------------------------------------------------
 
 
-def read_pixels(file: Source, layout: Layout) -> Pixels:
+def read_pixels(file: Source, layout: Layout, halved: Pixels | None = None) -> Pixels:
     """Pixels in physical units (BSCALE, BZERO and BLANK applied), native float32.
+
+    Parameters
+    ----------
+    halved
+        (height // 2, width // 2) to be filled with the means over 2 x 2 pixels of a picture in one plane.
 
     Returns
     -------
@@ -349,17 +358,29 @@ def read_pixels(file: Source, layout: Layout) -> Pixels:
     UnreadableFrame
         The file ended early; may be retried.
     """
-    out = empty((layout.pixels,))
-    step = STRETCH_BYTES * 8 // abs(layout.bitpix)
-    parts = [slice(first, min(first + step, out.size)) for first in range(0, out.size, step)]
+    width = layout.shape[-1]
+    rows = empty((layout.pixels // width, width))
+    row_bytes = width * abs(layout.bitpix) // 8
+    high = 2 * max(STRIP_BYTES // (2 * row_bytes), 1)
+
+    def strip(top: int, fill: Fill) -> None:
+        _read_stretch(fill, layout, rows[top : top + high].reshape(-1))
+        if halved is not None:
+            halve(rows[top : top + high], halved[top // 2 : (top + high) // 2])
+
+    def stretch(first: int) -> None:
+        fill = _from(number, layout, slice(first * width, None))
+        for top in range(first, min(first + STRETCH_STRIPS * high, len(rows)), high):
+            strip(top, fill)
+
     if isinstance(file, FileIO) and hasattr(os, "preadv"):
         number = file.fileno()
-        shared(lambda part: _read_stretch(_from(number, layout, part), layout, out[part]), parts)
+        shared(stretch, range(0, len(rows), STRETCH_STRIPS * high))
     else:
         file.seek(layout.offset)
-        for part in parts:
-            _read_stretch(file.readinto, layout, out[part])
-    return out.reshape(layout.shape)
+        for top in range(0, len(rows), high):
+            strip(top, file.readinto)
+    return rows.reshape(layout.shape)
 
 
 def split_while_read(file: Source, layout: Layout, cards: Cards) -> Split | None:

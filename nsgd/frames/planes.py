@@ -49,6 +49,8 @@ class Decoded:
     type_maximum: float = 0.0
     """Largest number the file's integers can hold, physical units; 0 for floating point."""
     split: Split | None = None
+    halved: Pixels | None = None
+    """(height // 2, width // 2) means over 2 x 2 pixels of a picture in one plane, where they were made beside it."""
 
 
 def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratch_bytes: int = 0) -> None:
@@ -66,7 +68,7 @@ def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratc
     """
     if min(shape[-2:]) < SMALLEST_SIDE_PX:
         raise UnreadableFrame(f"The picture has only {shape[-1]} x {shape[-2]} pixels.")
-    per_pixel = 7 if len(shape) == 2 and bayer_pattern(cards, shape[-2]) else 4
+    per_pixel = 4 if len(shape) != 2 else 7 if bayer_pattern(cards, shape[-2]) else 5
     needed = math.prod(shape) * per_pixel + scratch_bytes
     if needed > budget_bytes:
         raise UnreadableFrame(
@@ -85,7 +87,7 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
     else:
         identity = content_id(decoded.cards, decoded.pixels.shape, _sample(decoded.pixels.reshape(-1)))
         height_px, width_px = decoded.pixels.shape[-2:]
-        planes, pattern = _planes(without_empty_edges(decoded.pixels), header, decoded.cards)
+        planes, pattern = _planes(decoded, header)
     full_scale = decoded.type_maximum or _float_scale(decoded.pixels)
     if full_scale == 1.0 and header.egain_e_per_adu is not None:
         # calibration programs turn 16-bit ADU into 0..1 and leave EGAIN as it was
@@ -100,14 +102,17 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
     )
 
 
-def _planes(pixels: Pixels, header: HeaderFacts, cards: Cards) -> tuple[tuple[Plane, ...], str]:
+def _planes(decoded: Decoded, header: HeaderFacts) -> tuple[tuple[Plane, ...], str]:
     """The picture's colour planes and, of a mosaic, its pattern."""
-    pattern = bayer_pattern(cards, pixels.shape[-2]) if pixels.ndim == 2 else ""
+    pixels = without_empty_edges(decoded.pixels)
+    pattern = bayer_pattern(decoded.cards, pixels.shape[-2]) if pixels.ndim == 2 else ""
     if pattern and header.binning > 1 and not shows_mosaic(pixels, pattern):
         pattern = ""
     if pixels.ndim == 3:
         return tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True)), pattern
-    return (split_bayer(pixels, pattern) if pattern else (Plane("L", pixels),)), pattern
+    if pattern:
+        return split_bayer(pixels, pattern), pattern
+    return (Plane("L", pixels, halved=decoded.halved if pixels is decoded.pixels else None),), pattern
 
 
 def without_empty_edges(pixels: Pixels) -> Pixels:

@@ -111,7 +111,7 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
         `no_stars` where nothing stands out, with the number found; `blank` where the pixels hold no noise.
     """
     plane = detection_plane(frame)
-    view = sky.view_of(plane.pixels)
+    view = sky.view_of(plane)
     mesh = sky.sky_mesh(view)
     spread = mesh.sigma[np.isfinite(mesh.sigma)]
     if spread.size == 0 or not float(np.median(spread)) > 1e-5 * max(abs(float(np.nanmedian(mesh.level))), 1e-9):
@@ -120,7 +120,7 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most, above_sky)
     shape = shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found))
     own = plane is frame.planes[0]
-    views = (view,) if own else tuple(sky.view_of(part.pixels, sky.LARGE_SKY) for part in frame.planes)
+    views = (view,) if own else tuple(sky.view_of(part, sky.LARGE_SKY) for part in frame.planes)
     return Survey(plane, mesh, found, shape, views)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsgd.records import Floats, Pixels
+from nsgd.halving import halve
+from nsgd.records import Floats, Pixels, Plane
 from nsgd.threads import shared
 
 Mask = NDArray[np.bool_]
@@ -118,21 +119,19 @@ def fill_gaps(grid: Floats) -> Floats:
 _AROUND = [(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
 
 
-def view_of(pixels: Pixels, large: int = LARGE_PLANE) -> View:
-    """Average a plane of at least `large` pixels over 2 x 2 of them."""
+def view_of(plane: Plane, large: int = LARGE_PLANE) -> View:
+    """A plane of at least `large` pixels averaged over 2 x 2 of them."""
+    pixels = plane.pixels
     if pixels.size < large:
         return View(pixels, 1)
-    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
-    out = np.empty((height, width), np.float32)
+    if plane.halved is not None:
+        return View(plane.halved, 2)
+    out = np.empty((pixels.shape[0] // 2, pixels.shape[1] // 2), np.float32)
 
     def fill(top: int) -> None:
-        rows = slice(top, min(top + BAND_ROWS, height))
-        # whole rows first, while they lie in the processor's cache
-        pairs = pixels[2 * rows.start : 2 * rows.stop : 2] + pixels[2 * rows.start + 1 : 2 * rows.stop : 2]
-        np.add(pairs[:, 0 : 2 * width : 2], pairs[:, 1 : 2 * width : 2], out=out[rows])
-        out[rows] *= np.float32(0.25)
+        halve(pixels[2 * top : 2 * (top + BAND_ROWS)], out[top : top + BAND_ROWS])
 
-    shared(fill, range(0, height, BAND_ROWS))
+    shared(fill, range(0, len(out), BAND_ROWS))
     return View(out, 2)
 
 

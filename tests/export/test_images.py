@@ -19,6 +19,7 @@ from nsgd.export.xnml import from_bytes
 from nsgd.frames.read import read_frame
 from nsgd.measure.sky import sky_mesh, view_of
 from nsgd.measure.stars import detect
+from nsgd.records import Plane
 from nsgd.session.store import Reader, Store
 from nsgd.simulate import SubTruth, place
 
@@ -66,7 +67,7 @@ def test_stars_stand_where_the_reference_has_them_with_its_flux(night: LiveNight
     bright = np.flatnonzero(inside)[np.argsort(-night.sky.flux_e_s[inside])[5:35]]
     for path in frames_of(out):
         pixels = np.asarray(fits.getdata(path), dtype=np.float32) * np.float32(65535.0)
-        view = view_of(pixels)
+        view = view_of(Plane("L", pixels))
         found = detect(pixels, view, sky_mesh(view), 10.0, 300)
         near = np.hypot(found.x[:, None] - x[bright], found.y[:, None] - y[bright])
         closest = near.min(axis=0)

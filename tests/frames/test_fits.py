@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from nsgd.frames.fits import (
     read_pixels,
     unwritten_pages,
 )
+from nsgd.frames.read import read_frame
+from nsgd.measure.sky import view_of
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -63,6 +66,27 @@ def test_blank_pixels_are_missing(tmp_path: Path) -> None:
 def test_a_picture_larger_than_one_chunk_is_read_in_order(tmp_path: Path) -> None:
     pixels = np.arange(700 * 400, dtype=np.int32).reshape(700, 400)
     assert np.array_equal(pixels_of(write_fits(tmp_path / "a.fit", pixels)), pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(17, 16), (40, 31), (1403, 1200)])
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_pixels_are_averaged_beside_the_reading(
+    tmp_path: Path, rng: np.random.Generator, shape: tuple[int, int], dtype: str
+) -> None:
+    pixels = rng.integers(1, 60000, shape).astype(dtype)
+    frame = read_frame(write_fits(tmp_path / "a.fit", pixels))
+    even = frame.planes[0].pixels[: shape[0] // 2 * 2, : shape[1] // 2 * 2]
+    (halved,) = [plane.halved for plane in frame.planes]
+    assert halved is not None
+    np.testing.assert_allclose(halved, even.reshape(shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)), rtol=1e-6)
+    seen = view_of(replace(frame.planes[0], halved=None), large=1)
+    assert halved.tobytes() == seen.pixels.tobytes()
+
+
+def test_averages_of_pixels_that_were_replaced_do_not_stay(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = rng.integers(1, 60000, (40, 40)).astype("f4")
+    pixels[:, :3] = 0.0
+    assert read_frame(write_fits(tmp_path / "a.fit", pixels)).planes[0].halved is None
 
 
 @pytest.mark.parametrize(

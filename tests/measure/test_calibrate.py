@@ -59,6 +59,12 @@ def test_the_sky_is_flat_and_free_of_its_pedestal(sub: Frame, masters: Masters) 
     assert np.median(raw[:50, :50]) < 0.9 * np.median(raw[175:225, 275:325])
 
 
+def test_averages_of_the_raw_pixels_do_not_stay(sub: Frame, masters: Masters) -> None:
+    raw = sub.planes[0].pixels
+    averaged = replace(sub, planes=(replace(sub.planes[0], halved=raw[::2, ::2]),))
+    assert calibrated(averaged, masters).planes[0].halved is None
+
+
 def test_hot_pixels_of_the_dark_are_gone(sub: Frame, masters: Masters) -> None:
     hot = dark_level(60.0) > RAW.bias_adu + 1500.0
     pixels = calibrated(sub, masters).planes[0].pixels

@@ -19,7 +19,7 @@ from nsgd.measure.sky import (
     sky_mesh,
     view_of,
 )
-from nsgd.records import Floats, Pixels
+from nsgd.records import Floats, Pixels, Plane
 
 SHAPE = (400, 600)
 
@@ -40,7 +40,7 @@ def sloped(rng: np.random.Generator | None = None) -> Pixels:
 
 
 def mesh_of(pixels: Pixels) -> Mesh:
-    view = view_of(pixels)
+    view = view_of(Plane("L", pixels))
     return masked_mesh(view, sky_mesh(view), np.zeros(view.pixels.shape, bool))
 
 
@@ -152,10 +152,10 @@ def test_filled_gaps_lie_between_what_is_known(seed: int, missing: float) -> Non
 
 def test_a_large_plane_is_looked_at_through_averages_of_four() -> None:
     pixels = np.arange(3000 * 3000, dtype=np.float32).reshape(3000, 3000)
-    view = view_of(pixels)
+    view = view_of(Plane("L", pixels))
     assert view.bin == 2
     assert view.pixels[7, 11] == pytest.approx(float(pixels[14:16, 22:24].mean()))
-    assert view_of(pixels[:400, :600]).bin == 1
+    assert view_of(Plane("L", pixels[:400, :600])).bin == 1
     assert isinstance(view, View)
 
 
