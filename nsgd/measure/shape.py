@@ -23,6 +23,11 @@ MOST_ASTRAY = 0.15
 """Stars whose width strays by more than this (or by three times the stars' scatter) from the median are blends."""
 PIXEL_VARIANCE = 1.0 / 12.0
 """A square pixel adds this to each axis of what the optics and the air made, px^2."""
+MOST_ROUNDS, SETTLED = 14, 1e-5
+"""Windows take the stars' shapes so many times at most, and until none changes by more than this part."""
+MOST_LEAP, LEAP_WINDOW_PX = 4.0, 1.1
+"""A window takes a star's shape at one leap if the star is at most so many times as large as what is seen of it, and
+the window's sigma at least so wide: a narrow one feels where in its pixel the star lies."""
 PIXEL_FWHM2 = FWHM_PER_SIGMA**2 * PIXEL_VARIANCE
 
 
@@ -134,7 +139,7 @@ def adaptive_moments(
     grid = np.arange(stamp.shape[1], dtype=np.float64)
     xx, yy, xy = np.full(x.size, sigma_px**2), np.full(x.size, sigma_px**2), np.zeros(x.size)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for _ in range(14):
+        for _ in range(MOST_ROUNDS):
             dx, dy = grid - x[:, None], grid - y[:, None]
             extra = np.maximum(least_window_px**2 - np.sqrt(xx * yy - xy**2), 0.0)
             window = (xx + extra, yy + extra, xy)
@@ -144,23 +149,29 @@ def adaptive_moments(
             mx, my = sums[:, 0, 1] / total, sums[:, 1, 0] / total
             x, y = x + mx, y + my
             spread = sums[:, 0, 2] / total - mx**2, sums[:, 2, 0] / total - my**2, sums[:, 1, 1] / total - mx * my
+            before = xx, yy, xy
             xx, yy, xy = _unwindowed(spread, window, extra)
             bad = (total <= 0) | (xx * yy - xy**2 <= 1e-4) | (xx <= 0)
             xx, yy, xy = (np.where(bad, np.nan, part) for part in (xx, yy, xy))
+            change = np.abs(np.stack((xx - before[0], yy - before[1], xy - before[2])))
+            if not (change > SETTLED * np.sqrt(xx * yy)).any():
+                break
     return x, y, (xx, yy, xy)
 
 
 def _unwindowed(seen: Moments, window: Moments, extra: Floats) -> Moments:
-    """Covariances of stars from those under a Gaussian window; twice those where the window is the star's own.
+    """Covariances of stars from those under a Gaussian window.
 
-    Of Gaussians, the inverse covariance seen is the sum of the star's and the window's.
+    Of Gaussians, the inverse covariance seen is the sum of the star's and the window's. Twice what is seen has the
+    same fixed point where the window may take the star's shape; it stands in where the star seems far wider.
     """
     det, wide = seen[0] * seen[1] - seen[2] ** 2, window[0] * window[1] - window[2] ** 2
     a, b = seen[1] / det - window[1] / wide, seen[0] / det - window[0] / wide
     c = window[2] / wide - seen[2] / det
     inverse = np.where((a > 0) & (b > 0), a * b - c**2, np.nan)
     star = b / inverse, a / inverse, -c / inverse
-    xx, yy, xy = (np.where(extra > 0.0, wider, 2.0 * own) for wider, own in zip(star, seen, strict=True))
+    leap = (extra > 0.0) | ((inverse * det > MOST_LEAP**-2) & (wide > LEAP_WINDOW_PX**4))
+    xx, yy, xy = (np.where(leap, whole, 2.0 * half) for whole, half in zip(star, seen, strict=True))
     return xx, yy, xy
 
 
