@@ -6,7 +6,6 @@ its neighbours, a hot pixel does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,19 +65,20 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
         View pixels and height above the sky in units of its noise, highest first, at most `most`.
     """
     height, width = view.pixels.shape
-    cells = np.stack((fill_gaps(mesh.level), fill_gaps(mesh.sigma)))
-    across = _across(cells.shape[2], width, mesh.cell)
+    level, noise = (fill_gaps(grid).astype(np.float32) for grid in (mesh.level, mesh.sigma))
+    noise *= np.float32(1.0 if view.bin > 1 else SMOOTHED_NOISE)
+    bars = level + np.float32(sigma) * noise
+    left, right, share = _between(level.shape[1], width, mesh.cell)
 
     def peaks_of(rows: slice) -> tuple[Integers, Integers, Floats]:
-        cell_rows = np.minimum(np.arange(rows.start, rows.stop, mesh.cell) // mesh.cell, cells.shape[1] - 1)
-        level, noise = across(cells[:, cell_rows])
-        noise *= np.float32(1.0 if view.bin > 1 else SMOOTHED_NOISE)
+        cell_rows = np.minimum(np.arange(rows.start, rows.stop, mesh.cell) // mesh.cell, len(bars) - 1)
         strip, times = _strip(view, rows)
-        bar = (level + np.float32(sigma) * noise) * times
+        bar = times * _mixed(bars[cell_rows][:, left], bars[cell_rows][:, right], share)
         above = np.flatnonzero(strip[1:-1].reshape(len(bar), -1, width) > bar[:, None])
         row, column, value = _maxima(strip, above)
-        cell_row = row // mesh.cell
-        excess = (value / times - level[cell_row, column]) / noise[cell_row, column]
+        at_left, at_right = ((cell_rows[row // mesh.cell], side[column]) for side in (left, right))
+        sky, deviation = (_mixed(grid[at_left], grid[at_right], share[column]) for grid in (level, noise))
+        excess = (value / times - sky) / deviation
         return row + rows.start, column, excess.astype(np.float64)
 
     found = shared(peaks_of, row_bands(height, width, mesh.cell))
@@ -88,18 +88,17 @@ def find_peaks(view: View, mesh: Mesh, sigma: float, most: int) -> tuple[Integer
     return row[order], column[order], excess[order]
 
 
-def _across(number: int, width: int, cell: int) -> Callable[[Floats], Pixels]:
-    """What carries values of (..., number) cells on straight to (..., width) columns."""
+def _between(number: int, width: int, cell: int) -> tuple[Integers, Integers, Pixels]:
+    """Of each of `width` columns the cells to its left and right, of `number`, and the right one's share."""
     place = (np.arange(width) + 0.5) / cell - 0.5
     left = np.clip(np.floor(place).astype(int), 0, max(number - 2, 0))
     share = np.clip(place - left, 0.0, min(number - 1.0, 1.0))
-    right = np.minimum(left + 1, number - 1)
+    return left, np.minimum(left + 1, number - 1), share.astype(np.float32)
 
-    def carried(cells: Floats) -> Pixels:
-        from_left = cells[..., left]
-        return np.asarray(from_left + share * (cells[..., right] - from_left), dtype=np.float32)
 
-    return carried
+def _mixed(left: Pixels, right: Pixels, share: Pixels) -> Pixels:
+    """What lies between two values, at the right one's share."""
+    return np.asarray(left + share * (right - left))
 
 
 def _fair_share(cell_row: Integers, cell_column: Integers, most: int) -> NDArray[np.bool_]:
@@ -252,17 +251,24 @@ def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.boo
 
     Of 24 directions, one and its opposite must still hold 0.4 of the peak at `TRAIL_REACH_PX`.
     """
-    angle = np.arange(12) * np.pi / 12
-    sides = []
-    for sign in (-1.0, 1.0):
-        column = np.rint(x[:, None] + sign * TRAIL_REACH_PX * np.cos(angle)).astype(int)
-        row = np.rint(y[:, None] + sign * TRAIL_REACH_PX * np.sin(angle)).astype(int)
-        sides.append(highest(pixels, column.ravel(), row.ravel()).reshape(row.shape))
     sky = mesh.at(x, y)
-    peak = highest(pixels, x, y) - sky
-    both = np.minimum(sides[0], sides[1]).max(axis=1) - sky
     noise = bilinear(fill_gaps(mesh.sigma), x, y, mesh.cell * mesh.bin) * mesh.bin
-    return np.asarray((both > 0.4 * peak) & (both > 5.0 * noise))
+    bar = sky + np.maximum(0.4 * (highest(pixels, x, y) - sky), 5.0 * noise)
+    trail = np.zeros(x.size, dtype=bool)
+    # hardly a star has light on one side: few are looked at on the other
+    bright = _beside(pixels, x, y, -TRAIL_REACH_PX) > bar[:, None]
+    some = np.flatnonzero(bright.any(axis=1))
+    other = _beside(pixels, x[some], y[some], TRAIL_REACH_PX) > bar[some, None]
+    trail[some] = (bright[some] & other).any(axis=1)
+    return trail
+
+
+def _beside(pixels: Pixels, x: Floats, y: Floats, reach_px: float) -> Pixels:
+    """(n, 12) highest of 3 x 3 pixels so far from a star in directions over half a turn."""
+    angle = np.arange(12) * np.pi / 12
+    column = np.rint(x[:, None] + reach_px * np.cos(angle)).astype(int)
+    row = np.rint(y[:, None] + reach_px * np.sin(angle)).astype(int)
+    return highest(pixels, column.ravel(), row.ravel()).reshape(row.shape)
 
 
 def few_saturated(saturated: NDArray[np.bool_], most: int) -> Integers:
