@@ -262,8 +262,8 @@ def _refine(catalogue: Points, sub: Points, guess: Guess, size_px: tuple[int, in
         if len(pairs[0]) < 3:
             return None
         transform = fit_transform(catalogue, sub, pairs, "similarity")
-        pairs = mutual_pairs(catalogue, sub, transform, tolerance, tree)
-        if len(pairs[0]) <= number:
+        before, pairs = pairs, mutual_pairs(catalogue, sub, transform, tolerance, tree)
+        if len(pairs[0]) <= number or _same(before, pairs):
             break
         number = len(pairs[0])
     for _ in range(5):
@@ -272,7 +272,7 @@ def _refine(catalogue: Points, sub: Points, guess: Guess, size_px: tuple[int, in
         transform = _best_transform(catalogue, sub, pairs, size_px)
         tolerance = _tolerance(catalogue, sub, pairs, transform)
         before, pairs = pairs, mutual_pairs(catalogue, sub, transform, tolerance, tree)
-        if np.array_equal(before[0], pairs[0]):
+        if _same(before, pairs):
             break
     if len(pairs[0]) < 3:
         return None
@@ -280,6 +280,10 @@ def _refine(catalogue: Points, sub: Points, guess: Guess, size_px: tuple[int, in
     found = (len(pairs[0]), max(tolerance, 1.0), guess.foreseen and turned < LEAST_TURN)
     chance = _chance_log10(catalogue, sub, transform, size_px, found)
     return Match(transform, *pairs, _residual_px(catalogue, sub, pairs, transform), chance + guess.trials_log10)
+
+
+def _same(first: tuple[Integers, Integers], second: tuple[Integers, Integers]) -> bool:
+    return np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
 
 
 def _residual_px(catalogue: Points, sub: Points, pairs: tuple[Integers, Integers], transform: Transform) -> float:
