@@ -84,7 +84,7 @@ PIXEL_VARIANCE = 1.0 / 12.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 """Quadrature over the enclosed share of light, 0..1."""
-ROUNDS, FIRST_ROUNDS = 7, 4
+ROUNDS, FIRST_ROUNDS = 5, 4
 """In which the mean shares settle; and those that show the field and the light in the sky, after which they are found
 anew."""
 
@@ -548,21 +548,23 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
 
 
 def fit_curve(
-    mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Anchor | None, *, rough: bool = False
+    mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Anchor | None, rough_beta: float | None = None
 ) -> Fit:
-    """Posterior mean of the curve over beta (the steps of `BETAS` or finer) and over the size of the deviations.
+    """Posterior mean of the curve over beta (the steps of `BETAS`) and over the size of the deviations.
 
     The width is fitted.
+
+    Parameters
+    ----------
+    rough_beta
+        What an earlier fit found: the steps are finer about it.
     """
     widths = (aperture_fwhm_px, fwhm_px)
     spreads = _spreads(widths, anchor)
-    if rough:
-        betas, prior = _with_anchor(BETAS, anchor), _prior(BETAS, anchor)
-    else:
-        steps = _weights(_trials(mean, spreads, widths, (BETAS, anchor)).log_like, _prior(BETAS, None), anchor)
-        betas, prior = _finer(BETAS[int(np.argmax(steps.sum(axis=0)))], anchor)
+    steps = BETAS if rough_beta is None else _finer(rough_beta)
+    betas = steps if anchor is None else np.append(steps, anchor.profile.beta)
     trials = _trials(mean, spreads, widths, (betas, anchor))
-    weight = _weights(trials.log_like, prior, anchor)
+    weight = _weights(trials.log_like, _prior(steps, anchor), anchor)
     likely = np.nonzero(weight > 1e-9)  # far off, where a fit may have run away, nothing is averaged
     weight = weight[likely] / weight[likely].sum()
     found, whole = trials.found[likely], trials.whole[likely]
@@ -587,16 +589,12 @@ def _wings_before(anchor: Anchor, profile: Profile, trial: NDArray[np.intp]) -> 
     return np.asarray(np.where(trial < DEVIATIONS.size, swollen[WING_RINGS:].sum(), anchor.wings.sum()))
 
 
-def _finer(likeliest: float, anchor: Anchor | None) -> tuple[Floats, Floats]:
-    """Betas that lie close about the likeliest one (the anchor's own at the end), and their prior."""
-    peak, step = np.log(likeliest), np.log(BETAS[1] / BETAS[0])
-    fine = np.exp(peak + 1.5 * step * np.linspace(-1.0, 1.0, FINE))
-    betas = np.sort(np.concatenate((BETAS[np.abs(np.log(BETAS) - peak) > 1.6 * step], fine)))
-    return _with_anchor(betas, anchor), _prior(betas, anchor)
-
-
-def _with_anchor(betas: Floats, anchor: Anchor | None) -> Floats:
-    return betas if anchor is None else np.append(betas, anchor.profile.beta)
+def _finer(beta: float) -> Floats:
+    """`BETAS` with steps that lie closer about one of them."""
+    place, step = np.log(BETAS), np.log(BETAS[1] / BETAS[0])
+    middle = place[np.argmin(np.abs(place - np.log(beta)))]
+    fine = np.exp(middle + 1.5 * step * np.linspace(-1.0, 1.0, FINE))
+    return np.sort(np.concatenate((BETAS[np.abs(place - middle) > 1.6 * step], fine)))
 
 
 def _whole_shares(aperture_fwhm_px: float, fwhm_px: Floats, beta: Floats) -> Floats:

@@ -24,7 +24,7 @@ from nsgd.threads import shared
 
 MARGIN_FWHM = 2.0
 """Stars nearer to an edge than this are not measured."""
-GROWTH_STARS = 150
+GROWTH_STARS = 100
 SAME_STAR_PX = 1.0
 """Stars of a list that lie no farther apart are one."""
 FOREIGN_ERR = 0.1
@@ -126,7 +126,8 @@ def soft_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], sigma_px: f
     yy = (sin / long) ** 2 + (cos / short) ** 2
     xy = cos * sin * (long**-2 - short**-2)
     step = np.arange(-half, half + 1)
-    for part in _portions(np.flatnonzero(inside), side):
+
+    def add(part: NDArray[np.intp]) -> None:
         dx = (step - (x[part] - column[part])[:, None]).astype(np.float32)[:, None, :] / np.float32(sigma_px)
         dy = (step - (y[part] - row[part])[:, None]).astype(np.float32)[:, :, None] / np.float32(sigma_px)
         view = np.exp(
@@ -135,6 +136,8 @@ def soft_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], sigma_px: f
         stamp, _, _ = cutouts(pixels, x[part], y[part], half)
         light = stamp - sky[part].astype(np.float32)[:, None, None]
         out[part] = np.einsum("nij,nij->n", view, light, dtype=np.float64)
+
+    shared(add, _portions(np.flatnonzero(inside), side))
     return out
 
 
@@ -354,7 +357,7 @@ def growth_curve(
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
     mean = growth.mean_shares(bright, start, width, 3.2, growth.FIRST_ROUNDS)
     expected = None if anchor is None else growth.anchored(anchor, fwhm, width, outline.axes[:2])
-    fit = growth.fit_curve(mean, fwhm, width, expected, rough=True)
+    fit = growth.fit_curve(mean, fwhm, width, expected)
     curve = Growth(fit, np.flatnonzero(chosen), bright, mean, np.zeros(5))
     for step in range(FIELD_ROUNDS):
         field = curve.field + _field_swelling(mean, (fwhm, curve.fit.profile.fwhm_px, curve.fit.profile.beta), u, v)
@@ -364,7 +367,8 @@ def growth_curve(
         swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
         even = growth.evened(whole, curve.fit, swollen) if field.any() else whole
         mean = growth.mean_shares(even, start, width, 3.2)
-        fresh = Growth(growth.fit_curve(mean, fwhm, width, expected), curve.used, whole, mean, field)
+        fit = growth.fit_curve(mean, fwhm, width, expected, curve.fit.profile.beta)
+        fresh = Growth(fit, curve.used, whole, mean, field)
         if not np.isfinite(fresh.fit.share).all():
             break  # a field that leaves no curve is not believed
         curve = fresh
