@@ -40,6 +40,9 @@ SIDE_BY_SIDE = 32
 FLOOR_STARS = 5
 """Fewer tell nothing of a floor."""
 MOST_ROUNDS, SETTLED, DAMPING = 20, 1e-7, 1.0 / 3.0
+MOST_RELEARNT, AT_REST = 20, 0.02
+"""How often a joint fit learns the star fluxes anew at most, and by what part of its error a zero point may still
+move at the end."""
 LEAST_Z = 1e-6
 ENDLESS = 1e30
 
@@ -487,11 +490,11 @@ def first_solution(sub: Measured) -> Solution:
     return Solution(w * np.where(sub.usable, sub.flux, 0.0), w, np.zeros(sub.flux.size), sub.usable.astype(float))
 
 
-def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[ZeroPoint]]:
+def solve(subs: Sequence[Measured]) -> tuple[Solution, list[ZeroPoint]]:
     """Joint fit of star fluxes and zero points to all subs of a series, one channel.
 
     Deterministic: it depends on the fluxes and their order only. The first pass learns from as many subs at a time
-    as it knows already, the rounds then alternate between all zero points and all star fluxes.
+    as it knows already, rounds then alternate between all zero points and all star fluxes until the zero points rest.
 
     Returns
     -------
@@ -502,9 +505,11 @@ def solve(subs: Sequence[Measured], rounds: int = 4) -> tuple[Solution, list[Zer
     whole = [padded(sub, n) for sub in subs]
     solution = _first_pass(whole, n)
     zeros = zero_points(whole, solution, joint=True)
-    for _ in range(rounds - 1):
-        solution = _relearn(solution, whole, zeros)
+    for _ in range(MOST_RELEARNT):
+        solution, before = _relearn(solution, whole, zeros), zeros
         zeros = zero_points(whole, solution, joint=True, near=zeros)
+        if not any(abs(new.value - old.value) > AT_REST * new.err for new, old in zip(zeros, before, strict=True)):
+            break
     return solution, zeros
 
 
