@@ -20,7 +20,7 @@ Missing
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -104,8 +104,15 @@ class Plane:
     step_px: int = 1
     sites: int = 1
     """Sensor pixels that one pixel of the plane is the mean of."""
-    halved: Pixels | None = None
-    """(h // 2, w // 2) means over 2 x 2 of these very pixels, where they were made while the file was read."""
+    halved: Pixels | None = field(default=None, init=False)
+    """(h // 2, w // 2) means over 2 x 2 of these very pixels, where they were made while the file was read; a plane
+    that `replace` makes of this one has none."""
+
+    def with_halved(self, halved: Pixels | None) -> Plane:
+        """The same plane with its averages."""
+        plane = replace(self)
+        object.__setattr__(plane, "halved", halved)
+        return plane
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,12 @@ def _no_profile() -> Floats:
     import numpy as np
 
     return np.empty((0, 14))
+
+
+def _no_wings() -> Floats:
+    import numpy as np
+
+    return np.empty((0, 5))
 
 
 def _no_departure() -> Floats32:
@@ -269,6 +282,9 @@ class SubFacts:
     """Direction of the long axis, degrees from +x towards +y, NaN where round."""
     background_rms_adu: float
     """Large-scale structure of the sky in this sub, ADU (stray light shows here)."""
+    wings: Floats = field(default_factory=_no_wings)
+    """(channels, 5) ln beta of the profile behind the fluxes and its error, ln beta as this sub alone shows it and its
+    error, and by how much ln flux changes with ln beta."""
 
 
 @dataclass(frozen=True, slots=True)

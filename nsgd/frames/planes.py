@@ -112,7 +112,7 @@ def _planes(decoded: Decoded, header: HeaderFacts) -> tuple[tuple[Plane, ...], s
         return tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True)), pattern
     if pattern:
         return split_bayer(pixels, pattern), pattern
-    return (Plane("L", pixels, halved=decoded.halved if pixels is decoded.pixels else None),), pattern
+    return (Plane("L", pixels).with_halved(decoded.halved if pixels is decoded.pixels else None),), pattern
 
 
 def without_empty_edges(pixels: Pixels) -> Pixels:

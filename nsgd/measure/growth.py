@@ -74,6 +74,8 @@ CHANGE_ERR, WING_RINGS = 0.1, SOFT + 3
 anchor is wrong by this part of it, the same for all stars. While the profile stays, such errors cancel."""
 LEAK_REACH, LEAK_STEP = 10.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
+LEAST_WINGS_ERR = 0.003
+"""Of ln beta: the steps tell it no better."""
 LEAST_LIGHT = 0.1
 """Of the expected light, below which a fit has run away."""
 LOOSE = np.array([1.0, 0.25])
@@ -113,6 +115,19 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Wings:
+    """How far out a sub's light reaches, by beta: believed, and seen in this sub alone."""
+
+    log_beta: float
+    """Mean of the posterior, NaN where the profile is another altogether."""
+    err: float
+    seen_log_beta: float
+    seen_err: float
+    response: Floats
+    """(10,) change of the logarithm of each aperture's share with ln beta."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """Posterior of the curve of growth."""
 
@@ -123,6 +138,7 @@ class Fit:
     profile: Profile
     wings_err: float
     """Relative error, common to all stars, that a changed profile brings."""
+    told: Wings
 
 
 def light_in_sky(aperture_fwhm_px: float, mask_px: Floats, cell_px: float) -> Floats:
@@ -564,9 +580,9 @@ def fit_curve(
     steps = BETAS if rough_beta is None else _finer(rough_beta)
     betas = steps if anchor is None else np.append(steps, anchor.profile.beta)
     trials = _trials(mean, spreads, widths, (betas, anchor))
-    weight = _weights(trials.log_like, _prior(steps, anchor), anchor)
-    likely = np.nonzero(weight > 1e-9)  # far off, where a fit may have run away, nothing is averaged
-    weight = weight[likely] / weight[likely].sum()
+    posterior = _weights(trials.log_like, _prior(steps, anchor), anchor)
+    likely = np.nonzero(posterior > 1e-9)  # far off, where a fit may have run away, nothing is averaged
+    weight = posterior[likely] / posterior[likely].sum()
     found, whole = trials.found[likely], trials.whole[likely]
     total = found[:, SOFT:].sum(axis=1, keepdims=True)
     share = cumulated(found[:, :APERTURES]) / total
@@ -579,7 +595,41 @@ def fit_curve(
     profile = Profile(beta, weight @ (found / total) - plain, fwhm, aperture_fwhm_px)
     wings = 1.0 - middle[WING_RINGS - 1]
     before = wings if anchor is None else weight @ _wings_before(anchor, profile, likely[0])
-    return Fit(middle, np.sqrt(spread), profile, CHANGE_ERR * abs(float(wings - before)))
+    told = _wings_told(trials, posterior, np.log(betas))
+    return Fit(middle, np.sqrt(spread), profile, CHANGE_ERR * abs(float(wings - before)), told)
+
+
+def _wings_told(trials: _Trials, weight: Floats, place: Floats) -> Wings:
+    """What the trials say of ln beta where the profile is a Moffat's as the air makes it, at (betas,) places.
+
+    Parameters
+    ----------
+    weight
+        (sizes, betas) posterior probability of each trial.
+    """
+    order = np.argsort(place, kind="stable")
+    cell = np.empty(place.size)
+    cell[order] = np.gradient(place[order])
+    like = np.exp(trials.log_like[:BLURRED] - trials.log_like[:BLURRED].max()) * DEVIATION_ODDS[:BLURRED, None] * cell
+    believed = weight[:BLURRED]
+    if not believed.sum() > 0.5:
+        return Wings(np.nan, np.nan, np.nan, np.nan, np.zeros(APERTURES))
+    moments = [_moments(part / part.sum(), place) for part in (believed, like)]
+    # the slope is sought over what is likely by either: a belief may be a single value
+    both = 0.5 * (believed / believed.sum() + like / like.sum())
+    likely = np.nonzero(both > 1e-9)
+    found, share_of = trials.found[likely], both[likely] / both[likely].sum()
+    log_share = np.log(cumulated(found[:, :APERTURES]) / found[:, SOFT:].sum(axis=1, keepdims=True))
+    offset = place[likely[1]] - share_of @ place[likely[1]]
+    response = (share_of * offset) @ log_share / (share_of @ offset**2)
+    return Wings(*moments[0], *moments[1], response)
+
+
+def _moments(probability: Floats, place: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of places with (sizes, betas) probabilities; no less than a step's own."""
+    of_place = probability.sum(axis=0)
+    mean = float(of_place @ place)
+    return mean, float(np.sqrt(max(of_place @ (place - mean) ** 2, LEAST_WINGS_ERR**2)))
 
 
 def _wings_before(anchor: Anchor, profile: Profile, trial: NDArray[np.intp]) -> Floats:
@@ -757,21 +807,21 @@ def _bell(place: Floats, middle: float, spread: float) -> Floats:
     return np.asarray(np.diff(ndtr((edges - middle) / spread)))
 
 
-def joint_flux(bright: Bright, mean: Mean, share: Floats, share_err: Floats) -> tuple[Floats, Floats, Floats]:
+def joint_flux(bright: Bright, mean: Mean, share: Floats, fit: Fit) -> tuple[Floats, Floats, Floats, Floats]:
     """Total flux of the bright stars from all their apertures together.
 
     Parameters
     ----------
     share
         (n, 10) share of each soft aperture and of each ring for each star.
-    share_err
-        (10,) relative error of the share of each aperture; those of one sub go up and down together.
+    fit
+        Its errors of the shares go up and down together in one sub.
 
     Returns
     -------
-    flux, variance, common_err
-        (n,) generalised least squares: ADU; ADU^2, the star's own photons included; and the relative error
-        that the shares bring to each star.
+    flux, variance, common_err, response
+        (n,) generalised least squares: ADU; ADU^2, the star's own photons included; the relative error
+        that the shares bring to each star; and the change of the logarithm of its expected light with ln beta.
     """
     filtered = np.einsum("nkl,nl->nk", mean.inverse, share)
     variance = 1.0 / (filtered * share).sum(axis=1)
@@ -779,7 +829,8 @@ def joint_flux(bright: Bright, mean: Mean, share: Floats, share_err: Floats) -> 
     flux = (gain * (bright.sums - mean.sky * areas(bright.aperture_fwhm_px))).sum(axis=1)
     # what a sum over rings is as a sum over apertures, each ring being one less the next
     part = np.concatenate((gain[:, :SOFT], gain[:, SOFT:] - np.pad(gain[:, SOFT + 1 :], ((0, 0), (0, 1)))), axis=1)
-    return flux, variance, np.abs((part * cumulated(share)) @ share_err)
+    expected = part * cumulated(share)
+    return flux, variance, np.abs(expected @ fit.share_err), expected @ fit.told.response
 
 
 def swollen_shares(fit: Fit, aperture_fwhm_px: float, swelling: Floats) -> Floats:

@@ -91,10 +91,10 @@ class Growth:
         swelling = np.clip(_field_terms(u, v) @ self.field, -0.7, 0.7)
         return growth.swollen_shares(self.fit, self.bright.aperture_fwhm_px, swelling)
 
-    def joint_flux(self, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:
-        """Flux, variance and relative common error of the stars behind the curve, from all their apertures."""
+    def joint_flux(self, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """`growth.joint_flux` of the stars behind the curve."""
         share = growth.ring_shares(self.fit.share * self._swollen(u, v))
-        return growth.joint_flux(self.bright, self.mean, share, self.fit.share_err)
+        return growth.joint_flux(self.bright, self.mean, share, self.fit)
 
 
 def _field_terms(u: Floats, v: Floats) -> Floats:
@@ -477,6 +477,8 @@ class Fluxes:
     """Without the star's own photons, ADU."""
     common_err: Floats
     """Relative error that the curve of growth brings to each star."""
+    response: Floats
+    """Change of the logarithm of each star's flux with that of the profile's beta."""
 
 
 def total_fluxes(
@@ -495,7 +497,7 @@ def total_fluxes(
     share = curve.share_at(aperture, u, v)
     area, noise2 = _aperture_areas(outline.fwhm_px)
     used = stars.bright[curve.used]
-    joint, joint_var, joint_err = curve.joint_flux(u[used], v[used])
+    joint, joint_var, joint_err, joint_response = curve.joint_flux(u[used], v[used])
     dimming = max(float(np.median(joint / np.maximum(stars.expected_adu[used], 1e-9))), 0.0)
     foreign = dimming * growth.cumulated(stars.foreign)[number, aperture]
     flux = (_chosen_sums(pixels, stars, aperture, outline) - foreign) / share
@@ -506,9 +508,9 @@ def total_fluxes(
     expected = dimming * np.maximum(stars.expected_adu, 0.0) / noise[2]
     variance += expected * np.maximum(photons[aperture] - 1.0, 0.0)
     flux[used], variance[used] = joint, np.maximum(joint_var - expected[used], 0.05 * joint_var)
-    common = curve.fit.share_err[aperture]
-    common[used] = joint_err
-    return Fluxes(flux, np.sqrt(variance), np.hypot(common, curve.fit.wings_err))
+    common, response = curve.fit.share_err[aperture], -curve.fit.told.response[aperture]
+    common[used], response[used] = joint_err, -joint_response
+    return Fluxes(flux, np.sqrt(variance), np.hypot(common, curve.fit.wings_err), response)
 
 
 def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 7
+RECIPE = 8
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -237,7 +237,7 @@ def _facts(frame: Frame, catalogue: Catalogue, seen: Survey, match: Match, calib
         noise_adu=tuple(part.noise_adu for part in parts), sky_adu=tuple(part.sky_adu for part in parts),
         fwhm_px=seen.shape.fwhm_px * seen.plane.step_px, ellipticity=seen.shape.ellipticity,
         elongation_deg=seen.shape.elongation_deg,
-        background_rms_adu=float(np.nanstd(parts[0].mesh.level)),
+        background_rms_adu=float(np.nanstd(parts[0].mesh.level)), wings=np.array([part.wings for part in parts]),
     )  # fmt: skip
 
 
@@ -256,6 +256,8 @@ class PlanePart:
     flux_err: Floats
     flags: Flags
     common_err: float
+    wings: tuple[float, ...]
+    """As `SubFacts` keeps them."""
     mesh: sky.Mesh
     noise_adu: float
     """Of one sensor pixel, also where the plane is the mean of two."""
@@ -307,9 +309,11 @@ def _measure_plane(
     forced = photometry.Forced(x, y, mesh.at(x, y), flux0, foreign, bright)
     found = photometry.total_fluxes(plane.pixels, forced, outline, curve, (noise, sky_err, egain))
     bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
-    share_err = _common_err(found.common_err, flux0, found.flux_err**2 + np.abs(flux0) / egain, flags)
+    variance, told = found.flux_err**2 + np.abs(flux0) / egain, curve.fit.told
+    share_err, response = (_as_weighed(part, flux0, variance, flags) for part in (found.common_err, found.response))
     return PlanePart(
-        np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err, mesh,
+        np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err,
+        (told.log_beta, told.err, told.seen_log_beta, told.seen_err, response), mesh,
         noise * np.sqrt(plane.sites),
         float(np.nanmedian(mesh.level)), curve.fit.profile, bright[curve.used[growth.with_company(curve.mean)]],
         _departure(x.size, bright, curve),
@@ -322,10 +326,10 @@ def _departure(number: int, bright: NDArray[np.intp], curve: photometry.Growth) 
     return out
 
 
-def _common_err(share_err: Floats, flux: Floats, variance: Floats, flags: Flags) -> float:
-    """Error of the curve of growth as it enters the zero point: weighted like the stars themselves."""
+def _as_weighed(part: Floats, flux: Floats, variance: Floats, flags: Flags) -> float:
+    """Something relative that the curve of growth does to each star as it enters the zero point: weighted like them."""
     weight = np.where((flags == StarFlag.OK) & np.isfinite(variance), flux**2 / variance, 0.0)
-    return float((weight * np.nan_to_num(share_err)).sum() / weight.sum()) if weight.sum() > 0 else float("nan")
+    return float((weight * np.nan_to_num(part)).sum() / weight.sum()) if weight.sum() > 0 else float("nan")
 
 
 def _mask(view: sky.View, plane: Plane, discs: tuple[Floats, Floats, Floats]) -> sky.Mask:

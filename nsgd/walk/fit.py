@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nsgd.measure import scale, throughput
+from nsgd.measure import scale, throughput, wings
 from nsgd.measure.relate import Related, detector_places, measured_channels, relate
 from nsgd.records import Catalogue, Floats, Relation, SeriesRow, SubFacts, SubRow
 from nsgd.session.judge import Verdicts
@@ -30,11 +30,12 @@ def values_of(zeros: Sequence[scale.ZeroPoint]) -> tuple[tuple[float, ...], tupl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joint:
-    """One channel fitted jointly: the solution, the zero points of the subs fitted, the throughput pattern."""
+    """One channel fitted jointly: solution, zero points of the subs fitted, throughput pattern, steadiness of wings."""
 
     solution: scale.Solution
     zeros: list[scale.ZeroPoint]
     pattern: Floats
+    steady: wings.Steadiness | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,12 +105,19 @@ def zero_points(
 def flat_channels(
     facts: SubFacts, egain_e_per_adu: float | None, catalogue: Catalogue, channels: Sequence[Joint]
 ) -> list[scale.Measured]:
-    """Each channel's star fluxes with the throughput pattern taken out."""
+    """Each channel's star fluxes at the wings that are likely in this series, the throughput pattern taken out."""
     u, v = detector_places(facts, catalogue)
     return [
-        throughput.without_pattern(measured, channel.pattern, u, v)
-        for measured, channel in zip(measured_channels(facts, egain_e_per_adu), channels, strict=True)
+        throughput.without_pattern(wings.steadied(measured, told, channel.steady), channel.pattern, u, v)
+        for measured, told, channel in zip(
+            measured_channels(facts, egain_e_per_adu), told_wings(facts), channels, strict=True
+        )
     ]
+
+
+def told_wings(facts: SubFacts) -> list[Floats]:
+    """What each channel of a sub tells of its wings."""
+    return list(facts.wings) if len(facts.wings) else [np.empty(0)] * len(facts.flux_common_err)
 
 
 def in_night(row: SubRow) -> tuple[object, ...]:
@@ -127,11 +135,16 @@ def solve(rows: Sequence[SubRow], facts: dict[int, SubFacts], catalogue: Catalog
     """Joint fit of each channel to the given subs; stars that move over the detector show its throughput as well."""
     channels = [measured_channels(facts[row.sub_id], row.header.egain_e_per_adu) for row in rows]
     places = [detector_places(facts[row.sub_id], catalogue) for row in rows]
-    return [solve_channel([sub[k] for sub in channels], places) for k in range(len(channels[0]))]
+    told = [told_wings(facts[row.sub_id]) for row in rows]
+    return [
+        solve_channel([sub[k] for sub in channels], [sub[k] for sub in told], places) for k in range(len(channels[0]))
+    ]
 
 
-def solve_channel(subs: list[scale.Measured], places: list[tuple[Floats, Floats]]) -> Joint:
-    """One channel of `solve`; the places of each sub's stars in the detector run from -1 to 1."""
+def solve_channel(subs: list[scale.Measured], told: list[Floats], places: list[tuple[Floats, Floats]]) -> Joint:
+    """One channel of `solve`: what each sub tells of its wings; its stars' places in the detector from -1 to 1."""
+    steady = wings.learn(told)
+    subs = [wings.steadied(sub, one, steady) for sub, one in zip(subs, told, strict=True)]
     solution, zeros = scale.solve(subs)
     few = [int(k) for k in np.unique(np.linspace(0, len(subs) - 1, PATTERN_SUBS).astype(int))]
     pattern = throughput.learn_pattern(
@@ -140,7 +153,7 @@ def solve_channel(subs: list[scale.Measured], places: list[tuple[Floats, Floats]
     if pattern.size:
         flat = [throughput.without_pattern(sub, pattern, u, v) for sub, (u, v) in zip(subs, places, strict=True)]
         solution, zeros = scale.solve(flat)
-    return Joint(solution, zeros, pattern)
+    return Joint(solution, zeros, pattern, steady)
 
 
 def _reference_row(series: SeriesRow, rows: Sequence[SubRow], points: dict[int, list[scale.ZeroPoint]]) -> SubRow:

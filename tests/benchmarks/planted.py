@@ -123,7 +123,8 @@ def measure_night(sky_field: SkyField, truths: Sequence[SubTruth], seed: int, *,
             for f, t in zip(night.measured_facts, night.measured_truths, strict=True)
         ]
         places = [detector_places(f, catalogue) for f in night.measured_facts]
-        night.zeros[channel] = solve_channel(parts, places).zeros
+        told = [f.wings[k] for f in night.measured_facts]
+        night.zeros[channel] = solve_channel(parts, told, places).zeros
     return night
 
 
