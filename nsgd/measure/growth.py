@@ -300,8 +300,8 @@ class Bright:
     into_sky: Floats
     """(n, 10) what light in each ring adds to the sky under its own star, ADU for each ADU of the ring's light."""
     pixel_var: float
-    sky_var: float
-    """Variance of the sky level under one star, ADU^2."""
+    sky_var: Floats
+    """(n,) variance of the sky level under each star, ADU^2."""
     egain_e_per_adu: float
     aperture_fwhm_px: float
 
@@ -334,7 +334,7 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float, roun
     """
     area = areas(bright.aperture_fwhm_px)
     empty, lit = overlaps(bright.aperture_fwhm_px, fwhm_px, beta)
-    fixed = empty * bright.pixel_var + np.outer(area, area) * bright.sky_var
+    fixed = empty * bright.pixel_var
     fixed[np.diag_indices(APERTURES)] *= 1.0 + 1e-9
     slope = width_slope(bright.aperture_fwhm_px, fwhm_px, beta)
     # stars run along the last axis: all of them are worked on at once
@@ -342,9 +342,9 @@ def mean_shares(bright: Bright, start: Floats, fwhm_px: float, beta: float, roun
     share, damp, sky = _seen_shares(bright, start), np.ones_like(seen), 0.0
     scatter = _scatter_covariance(_least_scatter2(fwhm_px), share, slope)
     flux = np.maximum(seen[SOFT - 1] / share[SOFT - 1], 1e-9)
-    noises = np.stack((fixed, lit))
+    noises = np.stack((fixed, np.outer(area, area), lit))
     for step in range(rounds):
-        amount = np.stack((np.ones_like(flux), flux / bright.egain_e_per_adu))
+        amount = np.stack((np.ones_like(flux), bright.sky_var, flux / bright.egain_e_per_adu))
         sums = seen - sky * area[:, None]
         if step < rounds - 2:
             found = scatter2((sums / flux).T, (noises, (amount / flux**2).T), flux, share, slope)

@@ -223,6 +223,7 @@ class GrowthStars:
     x: Floats
     y: Floats
     sky_adu: Floats
+    sky_err_adu: Floats
     foreign: Floats
     """(n, 10) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
     departure: Floats
@@ -235,8 +236,8 @@ class GrowthStars:
     def take(self, chosen: NDArray[np.intp]) -> GrowthStars:
         """The chosen stars, in the order given."""
         return GrowthStars(
-            self.x[chosen], self.y[chosen], self.sky_adu[chosen], self.foreign[chosen], self.departure[chosen],
-            self.mask_px[chosen], self.cell_px,
+            self.x[chosen], self.y[chosen], self.sky_adu[chosen], self.sky_err_adu[chosen], self.foreign[chosen],
+            self.departure[chosen], self.mask_px[chosen], self.cell_px,
         )  # fmt: skip
 
 
@@ -329,7 +330,7 @@ def growth_curve(
     pixels: Pixels,
     stars: GrowthStars,
     outline: Outline,
-    noise: tuple[float, float, float],
+    noise: tuple[float, float],
     anchor: growth.Profile | None,
 ) -> Growth | None:
     """Curve of growth of bright, unsaturated stars whose neighbours' expected light is taken out.
@@ -337,7 +338,7 @@ def growth_curve(
     Parameters
     ----------
     noise
-        Noise of a pixel (ADU), of the sky level under a star (ADU), and electrons per ADU.
+        Noise of a pixel (ADU), and electrons per ADU.
     anchor
         The profile of the series' first sub; None for that sub itself.
 
@@ -376,7 +377,7 @@ def growth_curve(
 
 
 def _bright_sums(
-    pixels: Pixels, stars: GrowthStars, outline: Outline, noise: tuple[float, float, float], start: Floats
+    pixels: Pixels, stars: GrowthStars, outline: Outline, noise: tuple[float, float], start: Floats
 ) -> tuple[growth.Bright, Mask]:
     """Sums of those of the stars that stand alone enough, and which these are.
 
@@ -398,7 +399,9 @@ def _bright_sums(
     sums = np.where(blind, own[:, None] * start, sums - own[:, None] * beside)
     unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * np.abs(beside)) ** 2
     into_sky = growth.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
-    return growth.Bright(sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, noise[1] ** 2, noise[2], fwhm), chosen
+    return growth.Bright(
+        sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, stars.sky_err_adu[chosen] ** 2, noise[1], fwhm
+    ), chosen  # fmt: skip
 
 
 def _sums(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
@@ -460,6 +463,7 @@ class Forced:
     x: Floats
     y: Floats
     sky_adu: Floats
+    sky_err_adu: Floats
     expected_adu: Floats
     """Total flux in the catalogue."""
     foreign: Floats
@@ -481,17 +485,15 @@ class Fluxes:
     """Change of the logarithm of each star's flux with that of the profile's beta."""
 
 
-def total_fluxes(
-    pixels: Pixels, stars: Forced, outline: Outline, curve: Growth, noise: tuple[float, float, float]
-) -> Fluxes:
+def total_fluxes(pixels: Pixels, stars: Forced, outline: Outline, curve: Growth, noise: tuple[float, float]) -> Fluxes:
     """Total flux of every star from its best aperture, of the bright ones from all apertures together.
 
     Parameters
     ----------
     noise
-        Noise of a pixel (ADU), of the sky level under a star (ADU), and electrons per ADU.
+        Noise of a pixel (ADU), and electrons per ADU.
     """
-    aperture = growth.best_apertures(stars.expected_adu, outline.fwhm_px, noise[0], noise[2])
+    aperture = growth.best_apertures(stars.expected_adu, outline.fwhm_px, *noise)
     number = np.arange(aperture.size)
     u, v = _field_position(pixels, stars.x, stars.y)
     share = curve.share_at(aperture, u, v)
@@ -501,11 +503,11 @@ def total_fluxes(
     dimming = max(float(np.median(joint / np.maximum(stars.expected_adu[used], 1e-9))), 0.0)
     foreign = dimming * growth.cumulated(stars.foreign)[number, aperture]
     flux = (_chosen_sums(pixels, stars, aperture, outline) - foreign) / share
-    variance = noise[0] ** 2 * noise2[aperture] / share**2 + (noise[1] * area[aperture] / share) ** 2
+    variance = noise[0] ** 2 * noise2[aperture] / share**2 + (stars.sky_err_adu * area[aperture] / share) ** 2
     variance += (FOREIGN_ERR * foreign / share) ** 2
     # a soft or small aperture counts a part of the photons: more noise than that of the whole star
     _, photons = growth.noise_terms(outline.fwhm_px)
-    expected = dimming * np.maximum(stars.expected_adu, 0.0) / noise[2]
+    expected = dimming * np.maximum(stars.expected_adu, 0.0) / noise[1]
     variance += expected * np.maximum(photons[aperture] - 1.0, 0.0)
     flux[used], variance[used] = joint, np.maximum(joint_var - expected[used], 0.05 * joint_var)
     common, response = curve.fit.share_err[aperture], -curve.fit.told.response[aperture]

@@ -280,15 +280,12 @@ def _outline(seen: Survey) -> photometry.Outline:
 
 def _plane_sky(
     frame: Frame, channel: int, discs: tuple[Floats, Floats, Floats], seen: Survey
-) -> tuple[sky.Mesh, float, float]:
-    """What takes all pixels of a plane: the mesh with the stars masked, the noise, the error of the sky at a star."""
+) -> tuple[sky.Mesh, float]:
+    """What takes all pixels of a plane: the mesh with the stars masked, and the noise."""
     plane, view = frame.planes[channel], seen.views[channel]
     mask = _mask(view, plane, discs)
     mesh = sky.masked_mesh(view, seen.mesh if plane is seen.plane else sky.sky_mesh(view), mask)
-    noise = (sky.interpolated_noise if frame.interpolated else sky.pixel_noise)(plane.pixels, mask, view.bin)
-    per_cell = float(np.nanmedian(np.where(mesh.count > 0, mesh.count, np.nan))) * view.bin**2
-    # bilinear interpolation between cells halves the variance of one cell
-    return mesh, noise, noise * float(np.sqrt(0.5 / per_cell))
+    return mesh, (sky.interpolated_noise if frame.interpolated else sky.pixel_noise)(plane.pixels, mask, view.bin)
 
 
 def _measure_plane(
@@ -297,17 +294,17 @@ def _measure_plane(
 ) -> PlanePart:  # fmt: skip
     """Mesh, noise and forced photometry of one plane at positions in full-resolution pixels."""
     plane, outline = frame.planes[channel], _outline(seen)
-    mesh, noise, sky_err = _plane_sky(frame, channel, discs, seen)
+    mesh, noise = _plane_sky(frame, channel, discs, seen)
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])
     flags = _star_flags(plane, x, y, outline.fwhm_px, frame.saturation_adu)
     flux0 = catalogue[2].astype(np.float64)
     x, y, bright, curve = _centred_growth(
-        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, sky_err, egain), known[0], discs, known[2])
+        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, egain), known[0], discs, known[2])
     )
     foreign = photometry.foreign_light((x, y, flux0), (x, y, flux0), outline, curve.fit.profile.beta)
-    forced = photometry.Forced(x, y, mesh.at(x, y), flux0, foreign, bright)
-    found = photometry.total_fluxes(plane.pixels, forced, outline, curve, (noise, sky_err, egain))
+    forced = photometry.Forced(x, y, mesh.at(x, y), noise * mesh.err_at(x, y), flux0, foreign, bright)
+    found = photometry.total_fluxes(plane.pixels, forced, outline, curve, (noise, egain))
     bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
     variance, told = found.flux_err**2 + np.abs(flux0) / egain, curve.fit.told
     share_err, response = (_as_weighed(part, flux0, variance, flags) for part in (found.common_err, found.response))
@@ -368,7 +365,7 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
 def _centred_growth(
     plane: Plane, mesh: sky.Mesh, forced: tuple[Floats, Floats, Floats], flags: Flags,
     known: tuple[
-        photometry.Outline, tuple[float, float, float], growth.Profile | None, tuple[Floats, Floats, Floats], Departure
+        photometry.Outline, tuple[float, float], growth.Profile | None, tuple[Floats, Floats, Floats], Departure
     ],
 ) -> tuple[Floats, Floats, NDArray[np.intp], photometry.Growth]:  # fmt: skip
     """Positions corrected by the bright stars' own centroids, and the curve of growth of those stars.
@@ -395,7 +392,7 @@ def _centred_growth(
     foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), outline, beta)
     foreign /= np.maximum(flux0[used], 1e-9)[:, None]
     growing = photometry.GrowthStars(
-        x[used], y[used], mesh.at(x[used], y[used]), foreign,
+        x[used], y[used], mesh.at(x[used], y[used]), noise * mesh.err_at(x[used], y[used]), foreign,
         growth.departing_shares(departure[0][used], departure[1][used], fwhm),
         _own_disc(plane, (x[used], y[used]), discs), mesh.cell * mesh.bin,
     )  # fmt: skip
@@ -428,7 +425,8 @@ def catalogue_from(
     x, y = seen.points.x, seen.points.y
     fwhm = seen.shape.fwhm_px * seen.plane.step_px
     noise = sky.pixel_noise(seen.plane.pixels, None, 1)
-    radius = _mask_radius(seen.stars.flux, seen.shape.fwhm_px, noise) * seen.plane.step_px
+    cell_px = float(seen.mesh.cell * seen.mesh.bin)
+    radius = _mask_radius(seen.stars.flux, seen.shape.fwhm_px, noise, cell_px) * seen.plane.step_px
     blends = _blends(x, y, seen.stars.flux, fwhm)
     rough = _rough(frame, seen, fwhm, blends)
     parts = _plane_parts(frame, replace(rough, mask_x=x, mask_y=y, mask_radius_px=radius), seen, _identity(number))
@@ -466,12 +464,18 @@ def _rough(frame: Frame, seen: Survey, fwhm_px: float, flags: Flags) -> Catalogu
     )  # fmt: skip
 
 
-def _mask_radius(flux: Floats, fwhm_px: float, noise_adu: float) -> Floats:
-    """Radius at which a star's Moffat wing (beta 3) sinks below 0.15 of the pixel noise, plane pixels."""
+def _mask_radius(flux: Floats, fwhm_px: float, noise_adu: float, cell_px: float) -> Floats:
+    """Radius beyond which a star's Moffat wing (beta 3) tells in no pixel and in no mean of a cell, plane pixels.
+
+    It is below 0.15 of the pixel noise there, and all light beyond adds to a cell of the sky no more than the cell's
+    own noise.
+    """
     alpha = 0.981 * fwhm_px
     centre = 2.0 * np.maximum(flux, 0.0) / (np.pi * alpha**2)
     wing = alpha * np.sqrt(np.maximum((centre / (0.15 * noise_adu)) ** (1 / 3) - 1.0, 0.0))
-    return np.asarray(np.clip(wing, 1.5 * fwhm_px, 40.0 * fwhm_px))
+    # beyond r, where it falls with r^-6, the wing holds pi / 2 r^2 times its brightness at r
+    whole = alpha * (0.5 * np.pi * centre * alpha**2 / (noise_adu * cell_px)) ** 0.25
+    return np.asarray(np.clip(np.maximum(wing, whole), 1.5 * fwhm_px, 40.0 * fwhm_px))
 
 
 def _blends(x: Floats, y: Floats, flux: Floats, fwhm_px: float) -> Flags:

@@ -85,19 +85,33 @@ class Mesh:
         """Bilinear sky level at plane positions (pixels); gaps are filled from their neighbours."""
         return bilinear(fill_gaps(self.level), x_px, y_px, self.cell * self.bin)
 
+    def err_at(self, x_px: Floats, y_px: Floats) -> Floats:
+        """Error of that level in units of the noise of a plane pixel: larger where stars leave a cell few pixels."""
+        with np.errstate(divide="ignore"):
+            variance = np.where(self.count > 0, 1.0 / (self.count * self.bin**2), np.nan)
+        places, shares = _between_cells(self.count.shape, x_px, y_px, self.cell * self.bin)
+        return np.asarray(np.sqrt((shares**2 * fill_gaps(variance)[places]).sum(axis=0)))
+
 
 def bilinear(grid: Floats, x_px: Floats, y_px: Floats, cell_px: float) -> Floats:
     """Interpolate cell values at positions; cell k is centred at (k + 0.5) cell_px - 0.5."""
-    ny, nx = grid.shape
+    places, shares = _between_cells(grid.shape, x_px, y_px, cell_px)
+    return np.asarray((shares * grid[places]).sum(axis=0))
+
+
+def _between_cells(
+    shape: tuple[int, ...], x_px: Floats, y_px: Floats, cell_px: float
+) -> tuple[tuple[NDArray[np.intp], NDArray[np.intp]], Floats]:
+    """(4, n) rows and columns of the cells about positions, and the share that each has in what lies between them."""
+    ny, nx = shape
     u = np.clip((np.asarray(x_px) + 0.5) / cell_px - 0.5, -0.5, nx - 0.5)
     v = np.clip((np.asarray(y_px) + 0.5) / cell_px - 0.5, -0.5, ny - 0.5)
     i = np.clip(np.floor(u).astype(int), 0, max(nx - 2, 0))
     j = np.clip(np.floor(v).astype(int), 0, max(ny - 2, 0))
     i1, j1 = np.minimum(i + 1, nx - 1), np.minimum(j + 1, ny - 1)
     du, dv = u - i, v - j
-    top = grid[j, i] * (1 - du) + grid[j, i1] * du
-    bottom = grid[j1, i] * (1 - du) + grid[j1, i1] * du
-    return np.asarray(top * (1 - dv) + bottom * dv)
+    shares = np.stack(((1 - dv) * (1 - du), (1 - dv) * du, dv * (1 - du), dv * du))
+    return (np.stack((j, j, j1, j1)), np.stack((i, i1, i, i1))), shares
 
 
 def fill_gaps(grid: Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ from nsgd.walk.fit import solve_channel
 SETTINGS = Measure()
 BENCH = 90_000
 """Seeds of the benchmarks start here; those of the tests stay below."""
+BETA_STRAY = 0.05
+"""How far ln beta strays from sub to sub within real nights: by 0.03 to 0.1 on those of three cameras."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +134,20 @@ def measure_night(sky_field: SkyField, truths: Sequence[SubTruth], seed: int, *,
 def photon_limit(night: Planted, index: int, channel: int = 0) -> float:
     """Smallest possible relative error of a sub's light from the stars that nsgd used (Cramer-Rao).
 
-    Shape, positions, sky and true fluxes count as known: information = sum over stars and pixels of
-    (F P)^2 / (F P / gain + sigma^2).
+    Positions, sky and true fluxes count as known, and so does the kind of profile; how wide, how elongated, how far
+    trailed or out of focus this sub's stars are must come from the sub itself, and beta is known to `BETA_STRAY`
+    beforehand, as far as it strays on real nights. Information = sum over stars and pixels of (F d)(F d)' / (F P / gain
+    + sigma^2), d being the derivatives of P by ln F and by those figures.
     """
+    return _limits(night, index, channel)[0]
+
+
+def known_limit(night: Planted, index: int, channel: int = 0) -> float:
+    """The same where the profile is known exactly, as it is to nobody."""
+    return _limits(night, index, channel)[1]
+
+
+def _limits(night: Planted, index: int, channel: int) -> tuple[float, float]:
     truth = night.measured_truths[index]
     zero = night.zeros[night.catalogue.channels[channel]][index]
     used = zero.weight > 0
@@ -142,12 +156,33 @@ def photon_limit(night: Planted, index: int, channel: int = 0) -> float:
         np.column_stack((night.catalogue.x[used], night.catalogue.y[used]))
     )
     flux = star_flux_adu(night.sky_field, truth)[nearest[gap < 3.0], channel]
-    profile = unit_star(truth.psf, truth.camera)
-    name = night.catalogue.channels[channel]
-    empty2 = truth.noise_adu(name) ** 2
-    signal = flux[:, None] * profile.ravel()[None, :]
-    information = (signal**2 / (signal / truth.camera.egain_e_per_adu + empty2)).sum()
-    return float(1.0 / np.sqrt(information))
+    slopes = profile_slopes(truth.psf, truth.camera)
+    empty2 = truth.noise_adu(night.catalogue.channels[channel]) ** 2
+    information = np.zeros((len(slopes), len(slopes)))
+    for one in flux:
+        weighed = slopes * (one**2 / (one * slopes[0] / truth.camera.egain_e_per_adu + empty2))
+        information += weighed @ slopes.T
+    known = float(1.0 / np.sqrt(information[0, 0]))
+    information[1, 1] += 1.0 / BETA_STRAY**2
+    return float(np.sqrt(np.linalg.inv(information)[0, 0])), known
+
+
+@lru_cache(maxsize=64)
+def profile_slopes(psf: Psf, camera: Camera) -> Floats:
+    """(k, pixels) a star of flux 1, and its change with ln beta, ln FWHM, ellipticity, trail and defocus."""
+    step = 0.02
+    changes: list[dict[str, tuple[float, float]]] = [
+        {"beta": (psf.beta * (1 - step), psf.beta * (1 + step))},
+        {"fwhm_px": (psf.fwhm_px * (1 - step), psf.fwhm_px * (1 + step))},
+        {"ellipticity": (psf.ellipticity, psf.ellipticity + 2 * step)},
+    ]
+    changes += [{"trail_px": (psf.trail_px * (1 - step), psf.trail_px * (1 + step))}] * (psf.trail_px > 0)
+    changes += [{"donut_px": (psf.donut_px * (1 - step), psf.donut_px * (1 + step))}] * (psf.donut_px > 0)
+    rows = [unit_star(psf, camera).ravel()]
+    for change in changes:
+        ends = [unit_star(replace(psf, **{k: v[end] for k, v in change.items()}), camera).ravel() for end in (0, 1)]  # type: ignore[arg-type]
+        rows.append((ends[1] - ends[0]) / (2 * step))
+    return np.array(rows)
 
 
 def unit_star(psf: Psf, camera: Camera, half: int = 24) -> Floats:
