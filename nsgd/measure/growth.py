@@ -86,7 +86,7 @@ PIXEL_VARIANCE = 1.0 / 12.0
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 """Quadrature over the enclosed share of light, 0..1."""
-ROUNDS, FIRST_ROUNDS = 5, 4
+ROUNDS, FIRST_ROUNDS = 7, 4
 """In which the mean shares settle; and those that show the field and the light in the sky, after which they are found
 anew."""
 

@@ -228,6 +228,7 @@ class GrowthStars:
     """(n, 10) light of neighbours in each soft aperture and ring, in units of the star's own flux."""
     departure: Floats
     """(n, 10) by how much the star's shares depart from the curve of growth, seen in the sub it was found in."""
+    departure_err: Floats
     mask_px: Floats
     """Radius within which the star's pixels are kept out of the sky."""
     cell_px: float
@@ -237,7 +238,7 @@ class GrowthStars:
         """The chosen stars, in the order given."""
         return GrowthStars(
             self.x[chosen], self.y[chosen], self.sky_adu[chosen], self.sky_err_adu[chosen], self.foreign[chosen],
-            self.departure[chosen], self.mask_px[chosen], self.cell_px,
+            self.departure[chosen], self.departure_err[chosen], self.mask_px[chosen], self.cell_px,
         )  # fmt: skip
 
 
@@ -397,7 +398,8 @@ def _bright_sums(
         chosen = ~blind[:, : growth.SOFT + 1].any(axis=1) & (own > 0) & lonely
     beside = stars.foreign + stars.departure
     sums = np.where(blind, own[:, None] * start, sums - own[:, None] * beside)
-    unknown = np.where(blind, own[:, None], FOREIGN_ERR * own[:, None] * np.abs(beside)) ** 2
+    doubt = np.hypot(FOREIGN_ERR * beside, stars.departure_err)
+    unknown = (own[:, None] * np.where(blind, 1.0, doubt)) ** 2
     into_sky = growth.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
     return growth.Bright(
         sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, stars.sky_err_adu[chosen] ** 2, noise[1], fwhm

@@ -37,6 +37,10 @@ SUB_STARS = 300
 """Stars detected in a sub for its registration."""
 LINEAR_PART = 0.9
 """Pixels above this part of the saturation level are not trusted."""
+MOVED_DOUBT = 0.5
+"""Relative error of the light by which a star departs from the curve where other apertures than those that it was seen
+in have it: within a ring it may lie anywhere.
+"""
 BLEND_SHARE = 0.01
 MIN_APERTURE_FWHM_PX = 2.0
 """Undersampled stars are summed as if they were this wide: smaller circles feel the pixel's phase."""
@@ -391,9 +395,10 @@ def _centred_growth(
     beta = growth.USUAL_BETA if anchor is None else anchor.beta
     foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), outline, beta)
     foreign /= np.maximum(flux0[used], 1e-9)[:, None]
+    departing = growth.departing_shares(departure[0][used], departure[1][used], fwhm)
     growing = photometry.GrowthStars(
         x[used], y[used], mesh.at(x[used], y[used]), noise * mesh.err_at(x[used], y[used]), foreign,
-        growth.departing_shares(departure[0][used], departure[1][used], fwhm),
+        departing, MOVED_DOUBT * np.abs(departing - departure[0][used]),
         _own_disc(plane, (x[used], y[used]), discs), mesh.cell * mesh.bin,
     )  # fmt: skip
     curve = photometry.growth_curve(plane.pixels, growing, outline, noises, anchor)

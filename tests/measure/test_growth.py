@@ -89,7 +89,7 @@ def test_the_scale_of_trailed_subs_scatters_no_more_than_their_stars_light_allow
 
 def test_without_a_star_there_is_no_curve() -> None:
     none = np.empty(0)
-    stars = photometry.GrowthStars(none, none, none, none, np.empty((0, 10)), np.empty((0, 10)), none, 64.0)
+    stars = photometry.GrowthStars(none, none, none, none, *[np.empty((0, 10))] * 3, none, 64.0)
     pixels = np.random.default_rng(1).normal(100.0, 5.0, (200, 300)).astype(np.float32)
     assert photometry.growth_curve(pixels, stars, photometry.Outline(3.0), (5.0, 1.0), None) is None
 
