@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.errors import MeasureFailure
-from nsgd.measure import growth, photometry, sky, stars
+from nsgd.measure import growth, photometry, sky, stars, trails
 from nsgd.measure.register import Match, Points, register
 from nsgd.measure.shape import Shape, shape_of
 from nsgd.measure.stars import StarList
@@ -60,6 +60,8 @@ class Survey:
     shape: Shape
     views: tuple[sky.View, ...]
     """Of every plane of the frame, as its sky is measured."""
+    trails: Floats
+    """(k, 4) ends of satellites' trails, full-resolution pixels."""
 
     @property
     def points(self) -> Points:
@@ -125,7 +127,8 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     shape = shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found))
     own = plane is frame.planes[0]
     views = (view,) if own else tuple(sky.view_of(part, sky.LARGE_SKY) for part in frame.planes)
-    return Survey(plane, mesh, found, shape, views)
+    crossed = trails.trails_through(*full_px(plane, *found.on_trails))
+    return Survey(plane, mesh, found, shape, views, crossed)
 
 
 def _single_sites(frame: Frame, found: StarList) -> Pixels | None:
@@ -302,9 +305,12 @@ def _measure_plane(
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])
     flags = _star_flags(plane, x, y, outline.fwhm_px, frame.saturation_adu)
+    off_trails = trails.distance_px(seen.trails, catalogue[0], catalogue[1]) / plane.step_px - trails.WIDTH_PX
+    flags[off_trails < growth.HARD_FWHM[growth.PLAIN - growth.SOFT - 1] * outline.fwhm_px] |= StarFlag.MASKED
+    beside = np.where(off_trails < growth.HARD_FWHM[-1] * outline.fwhm_px, StarFlag.MASKED, StarFlag.OK)
     flux0 = catalogue[2].astype(np.float64)
     x, y, bright, curve = _centred_growth(
-        plane, mesh, (x, y, flux0), flags | known[1], (outline, (noise, egain), known[0], discs, known[2])
+        plane, mesh, (x, y, flux0), flags | known[1] | beside, (outline, (noise, egain), known[0], discs, known[2])
     )
     foreign = photometry.foreign_light((x, y, flux0), (x, y, flux0), outline, curve.fit.profile.beta)
     forced = photometry.Forced(x, y, mesh.at(x, y), noise * mesh.err_at(x, y), flux0, foreign, bright)

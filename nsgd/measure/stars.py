@@ -6,7 +6,7 @@ its neighbours, a hot pixel does not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -44,6 +44,8 @@ class StarList:
     fwhm_px: Floats
     ellipticity: Floats
     angle_deg: Floats
+    on_trails: Floats = field(default_factory=lambda: np.empty((2, 0)))
+    """(2, k) x and y of peaks whose light goes on to both sides: they are none of the stars."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -52,7 +54,7 @@ class StarList:
         """The chosen stars, in the order given."""
         return StarList(
             self.x[chosen], self.y[chosen], self.flux[chosen], self.peak[chosen],
-            self.fwhm_px[chosen], self.ellipticity[chosen], self.angle_deg[chosen],
+            self.fwhm_px[chosen], self.ellipticity[chosen], self.angle_deg[chosen], self.on_trails,
         )  # fmt: skip
 
 
@@ -303,7 +305,7 @@ def detect(
     x, y = x[keep], y[keep]
     saturated = highest(plane, x, y) - mesh.at(x, y) > 0.8 * saturation_above_sky
     few = few_saturated(saturated, 2 * most)
-    x, y = _off_trails(plane, mesh, (x[few], y[few]), 2 * most)
+    (x, y), on_trails = _off_trails(plane, mesh, (x[few], y[few]), 2 * most)
     if x.size == 0:
         return _no_stars()
     peak = highest(plane, x, y) - mesh.at(x, y)
@@ -312,7 +314,7 @@ def detect(
     sigma_px = _typical_sigma(plane, mesh, x[typical], y[typical])
     cx, cy, total, moments = centroids(plane, mesh, x, y, sigma_px)
     fwhm, ellipticity, angle = _shape(moments, sigma_px)
-    stars = StarList(cx, cy, 2.0 * total, peak.astype(np.float64), fwhm, ellipticity, angle)
+    stars = StarList(cx, cy, 2.0 * total, peak.astype(np.float64), fwhm, ellipticity, angle, on_trails)
     stars = stars.take(np.isfinite(cx) & (fwhm > 0.7))
     stars = stars.take(~_streaks(stars.ellipticity))
     stars = stars.take(np.argsort(-stars.flux, kind="stable"))
@@ -321,14 +323,15 @@ def detect(
 
 
 def _off_trails(plane: Pixels, mesh: Mesh, places: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats]:
-    """The first `most` of the places that lie on no trail."""
-    kept = np.empty((2, 0))
+    """(2, n) the first `most` of the places that lie on no trail, and (2, k) those before them that do."""
+    kept, dropped = np.empty((2, 0)), np.empty((2, 0))
     for begin in range(0, places[0].size, most):
         some = np.stack([axis[begin : begin + most] for axis in places])
-        kept = np.append(kept, some[:, ~on_trail(plane, mesh, some[0], some[1])], axis=1)
+        trail = on_trail(plane, mesh, some[0], some[1])
+        kept, dropped = np.append(kept, some[:, ~trail], axis=1), np.append(dropped, some[:, trail], axis=1)
         if kept.shape[1] >= most:
             break
-    return kept[0, :most], kept[1, :most]
+    return kept[:, :most], dropped
 
 
 def _streaks(ellipticity: Floats) -> NDArray[np.bool_]:

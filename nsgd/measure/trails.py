@@ -1,0 +1,55 @@
+"""Trails of satellites and aeroplanes: straight rows of peaks, and how far places are from them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nsgd.records import Floats
+
+MOST_PLACES = 90
+"""Peaks that lines are laid through, at most; a trail has one every few pixels."""
+LEAST_PEAKS, LEAST_LENGTH_PX = 10, 150.0
+"""A row of fewer peaks, or a shorter one, is a filament or a spike."""
+WIDTH_PX = 3.0
+"""How far from a line its peaks lie."""
+MOST_TRAILS = 4
+
+
+def trails_through(x: Floats, y: Floats) -> Floats:
+    """(k, 4) ends x0, y0, x1, y1 of the straight rows that places form, the fullest first."""
+    places = np.column_stack((x, y))[:MOST_PLACES]
+    found: list[Floats] = []
+    while len(places) >= LEAST_PEAKS and len(found) < MOST_TRAILS:
+        ends, row = _fullest_row(places)
+        if row.sum() < LEAST_PEAKS or np.hypot(*(ends[2:] - ends[:2])) < LEAST_LENGTH_PX:
+            break
+        found.append(ends)
+        places = places[~row]
+    return np.array(found).reshape(-1, 4)
+
+
+def _fullest_row(places: Floats) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Ends of the line through two of the places that most others lie near, and which do."""
+    first, second = np.triu_indices(len(places), 1)
+    way = places[second] - places[first]
+    length = np.hypot(way[:, 0], way[:, 1])
+    along = way / np.maximum(length, 1e-9)[:, None]
+    offset = places[None, :, :] - places[first][:, None, :]
+    across = np.abs(along[:, None, 0] * offset[..., 1] - along[:, None, 1] * offset[..., 0])
+    near = (across <= WIDTH_PX) & (length > 10.0 * WIDTH_PX)[:, None]
+    best = int(near.sum(axis=1).argmax())
+    reach = (offset[best] @ along[best])[near[best]]
+    start = places[first[best]]
+    if not near[best].any():
+        return np.append(start, start), near[best]
+    return np.append(start + reach.min() * along[best], start + reach.max() * along[best]), near[best]
+
+
+def distance_px(trails: Floats, x: Floats, y: Floats) -> Floats:
+    """(n,) from each place to the nearest of (k, 4) trails, the units of both; infinite without any."""
+    nearest = np.full(x.size, np.inf)
+    for x0, y0, x1, y1 in trails:
+        way = np.array([x1 - x0, y1 - y0])
+        part = np.clip(((x - x0) * way[0] + (y - y0) * way[1]) / (way @ way), 0.0, 1.0)
+        nearest = np.minimum(nearest, np.hypot(x - x0 - part * way[0], y - y0 - part * way[1]))
+    return nearest
