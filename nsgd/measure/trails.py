@@ -8,10 +8,13 @@ from nsgd.records import Floats
 
 MOST_PLACES = 90
 """Peaks that lines are laid through, at most; a trail has one every few pixels."""
-LEAST_PEAKS, LEAST_LENGTH_PX = 10, 150.0
-"""A row of fewer peaks, or a shorter one, is a filament or a spike."""
+LEAST_PEAKS, LEAST_LENGTH_PX = 10, 230.0
+"""A row of fewer peaks, or one that is shorter with what it goes beyond them, is a filament or a spike."""
 WIDTH_PX = 3.0
 """How far from a line its peaks lie."""
+BEYOND_PX = 40.0
+"""How much farther than its outermost peaks a trail is taken to go: it fades, and stars beside it have peaks of their
+own."""
 MOST_TRAILS = 4
 
 
@@ -42,7 +45,8 @@ def _fullest_row(places: Floats) -> tuple[Floats, np.ndarray[tuple[int], np.dtyp
     start = places[first[best]]
     if not near[best].any():
         return np.append(start, start), near[best]
-    return np.append(start + reach.min() * along[best], start + reach.max() * along[best]), near[best]
+    ends = (reach.min() - BEYOND_PX, reach.max() + BEYOND_PX)
+    return np.concatenate([start + end * along[best] for end in ends]), near[best]
 
 
 def distance_px(trails: Floats, x: Floats, y: Floats) -> Floats:
