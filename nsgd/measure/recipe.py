@@ -127,7 +127,8 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     shape = shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found))
     own = plane is frame.planes[0]
     views = (view,) if own else tuple(sky.view_of(part, sky.LARGE_SKY) for part in frame.planes)
-    crossed = trails.trails_through(*full_px(plane, *found.on_trails))
+    ends = trails.trails_through(*found.on_trails)
+    crossed = np.column_stack((*full_px(plane, ends[:, 0], ends[:, 1]), *full_px(plane, ends[:, 2], ends[:, 3])))
     return Survey(plane, mesh, found, shape, views, crossed)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from nsgd.records import Floats
 
 MOST_PLACES = 90
-"""Peaks that lines are laid through, at most; a trail has one every few pixels."""
-LEAST_PEAKS, LEAST_LENGTH_PX = 10, 230.0
-"""A row of fewer peaks, or one that is shorter with what it goes beyond them, is a filament or a spike."""
+"""Peaks that lines are laid through at a time; a trail has one every few pixels."""
+LEAST_PEAKS, LEAST_LENGTH_PX = 10, 150.0
+"""A row of fewer peaks, or a shorter one, is a filament or a spike."""
 WIDTH_PX = 3.0
 """How far from a line its peaks lie."""
 BEYOND_PX = 40.0
@@ -19,34 +19,32 @@ MOST_TRAILS = 4
 
 
 def trails_through(x: Floats, y: Floats) -> Floats:
-    """(k, 4) ends x0, y0, x1, y1 of the straight rows that places form, the fullest first."""
-    places = np.column_stack((x, y))[:MOST_PLACES]
+    """(k, 4) ends x0, y0, x1, y1 of the straight rows that places form, those of the first places first."""
+    places = np.column_stack((x, y))
     found: list[Floats] = []
     while len(places) >= LEAST_PEAKS and len(found) < MOST_TRAILS:
-        ends, row = _fullest_row(places)
-        if row.sum() < LEAST_PEAKS or np.hypot(*(ends[2:] - ends[:2])) < LEAST_LENGTH_PX:
+        start, along = _fullest_line(places[:MOST_PLACES])
+        offset = places - start
+        row = np.abs(along[0] * offset[:, 1] - along[1] * offset[:, 0]) <= WIDTH_PX
+        reach = offset[row] @ along
+        if row.sum() < LEAST_PEAKS or np.ptp(reach) < LEAST_LENGTH_PX:
             break
-        found.append(ends)
+        ends = (reach.min() - BEYOND_PX, reach.max() + BEYOND_PX)
+        found.append(np.concatenate([start + end * along for end in ends]))
         places = places[~row]
     return np.array(found).reshape(-1, 4)
 
 
-def _fullest_row(places: Floats) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Ends of the line through two of the places that most others lie near, and which do."""
+def _fullest_line(places: Floats) -> tuple[Floats, Floats]:
+    """A place and the direction of the line through two of the places that most others lie near."""
     first, second = np.triu_indices(len(places), 1)
     way = places[second] - places[first]
     length = np.hypot(way[:, 0], way[:, 1])
     along = way / np.maximum(length, 1e-9)[:, None]
     offset = places[None, :, :] - places[first][:, None, :]
     across = np.abs(along[:, None, 0] * offset[..., 1] - along[:, None, 1] * offset[..., 0])
-    near = (across <= WIDTH_PX) & (length > 10.0 * WIDTH_PX)[:, None]
-    best = int(near.sum(axis=1).argmax())
-    reach = (offset[best] @ along[best])[near[best]]
-    start = places[first[best]]
-    if not near[best].any():
-        return np.append(start, start), near[best]
-    ends = (reach.min() - BEYOND_PX, reach.max() + BEYOND_PX)
-    return np.concatenate([start + end * along[best] for end in ends]), near[best]
+    best = int(((across <= WIDTH_PX) & (length > 10.0 * WIDTH_PX)[:, None]).sum(axis=1).argmax())
+    return places[first[best]], along[best]
 
 
 def distance_px(trails: Floats, x: Floats, y: Floats) -> Floats:

@@ -87,7 +87,7 @@ def run_weight(task: tuple[str, int]) -> list[float]:
     change: dict[str, Any] = {
         "transmission 0.3": {"transmission": 0.3},
         "sky x10": {"sky": SkyGlow(80.0)},
-        "FWHM x1.8": {"psf": Psf(fwhm_px=5.8)},
+        "FWHM x1.8": {"psf": Psf(fwhm_px=5.8, beta=3.2)},
         "half exposure": {"exposure_s": 30.0},
     }[name]
     rng = np.random.default_rng([BENCH, 22, seed])

@@ -13,6 +13,7 @@ from planted_subs import CAMERA, SETTINGS, clear, field_of, frame_of, shoot
 from nsgd.measure.recipe import survey
 from nsgd.measure.trails import LEAST_PEAKS, distance_px, trails_through
 from nsgd.records import StarFlag
+from nsgd.simulate import Camera
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,6 +35,17 @@ def test_scattered_places_are_no_trail(seed: int, number: int) -> None:
     x, y = np.random.default_rng([seed, 82]).uniform(0.0, 3000.0, (2, number))
     assert trails_through(x, y).shape == (0, 4)
     assert np.isinf(distance_px(trails_through(x, y), x, y)).all()
+
+
+@pytest.mark.parametrize("bayer", ["", "RGGB"])
+def test_as_many_trails_are_found_as_satellites_passed(bayer: str) -> None:
+    camera = Camera(width_px=1000, height_px=700, bayer=bayer)
+    found, passed = [], []
+    for seed in range(6):
+        truth = clear(camera, satellites=seed % 3)
+        found.append(len(survey(frame_of(field_of(90 + seed, camera), truth, 90 + seed), SETTINGS, 300).trails))
+        passed.append(seed % 3)
+    assert sum(abs(a - b) for a, b in zip(found, passed, strict=True)) <= 1
 
 
 def test_what_a_satellite_crosses_counts_for_nothing_and_the_rest_stays_right() -> None:
