@@ -100,18 +100,24 @@ def test_measured_subs_have_finite_positive_figures(night: tuple[Rows, Path]) ->
 
 
 def test_two_halves_of_the_stars_tell_the_same_transmission(night: tuple[Rows, Path]) -> None:
-    """Chi-squared of the difference per sub; errors common to all stars are left out, both halves share them."""
+    """Chi-squared of the difference per sub, mean of three ways to halve the stars; errors that all stars share are
+    left out, both halves have them."""
     with Reader.open(night[1]) as reader:
         (series,) = reader.series()
+        catalogue = reader.catalogue(series.series_id)
+        assert catalogue is not None
         numbers = [row.sub_id for row in reader.subs(series.series_id)]
         subs = [measured_channels(facts, None)[0] for _, facts in reader.iter_facts(numbers)]
-    order = np.argsort(-np.nan_to_num(np.median([sub.flux[: len(subs[0].flux)] for sub in subs], axis=0)))
-    curves = [half_curve(subs, order[k::2]) for k in (0, 1)]
-    (first, first_err), (second, second_err) = curves
-    difference = np.log(first / second)
-    difference -= np.average(difference, weights=1.0 / (first_err**2 + second_err**2))
-    chi2 = float(np.sum(difference**2 / (first_err**2 + second_err**2)) / (len(subs) - 1))
-    assert 0.5 < chi2 < 1.6
+    order = np.argsort(-catalogue.flux[: len(subs[0].flux), 0], kind="stable")
+    quarters = [order[k::4] for k in range(4)]
+    found = []
+    for one, other in ((1, (2, 3)), (2, (1, 3)), (3, (1, 2))):
+        halves = np.concatenate((quarters[0], quarters[one])), np.concatenate([quarters[k] for k in other])
+        (first, first_err), (second, second_err) = (half_curve(subs, half) for half in halves)
+        difference, variance = np.log(first / second), first_err**2 + second_err**2
+        difference -= np.average(difference, weights=1.0 / variance)
+        found.append(float(np.sum(difference**2 / variance) / (len(subs) - 1)))
+    assert 0.6 < np.mean(found) < 1.6
 
 
 def half_curve(subs: Sequence[Measured], stars: np.ndarray) -> tuple[Floats, Floats]:
