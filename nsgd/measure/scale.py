@@ -40,7 +40,7 @@ SIDE_BY_SIDE = 32
 FLOOR_STARS = 5
 """Fewer tell nothing of a floor."""
 MOST_ROUNDS, SETTLED, DAMPING = 20, 1e-7, 1.0 / 3.0
-MOST_RELEARNT, AT_REST = 20, 0.02
+MOST_RELEARNT, AT_REST = 12, 0.05
 """How often a joint fit learns the star fluxes anew at most, and by what part of its error a zero point may still
 move at the end."""
 LEAST_Z = 1e-6
