@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.records import Floats
 
@@ -24,8 +25,11 @@ def trails_through(x: Floats, y: Floats) -> Floats:
     found: list[Floats] = []
     while len(places) >= LEAST_PEAKS and len(found) < MOST_TRAILS:
         start, along = _fullest_line(places[:MOST_PLACES])
+        row = _beside_line(places, start, along)
+        for _ in range(2):  # two places alone aim badly
+            start, along = _middle_line(places[row])
+            row = _beside_line(places, start, along)
         offset = places - start
-        row = np.abs(along[0] * offset[:, 1] - along[1] * offset[:, 0]) <= WIDTH_PX
         reach = offset[row] @ along
         if row.sum() < LEAST_PEAKS or np.ptp(reach) < LEAST_LENGTH_PX:
             break
@@ -45,6 +49,17 @@ def _fullest_line(places: Floats) -> tuple[Floats, Floats]:
     across = np.abs(along[:, None, 0] * offset[..., 1] - along[:, None, 1] * offset[..., 0])
     best = int(((across <= WIDTH_PX) & (length > 10.0 * WIDTH_PX)[:, None]).sum(axis=1).argmax())
     return places[first[best]], along[best]
+
+
+def _beside_line(places: Floats, start: Floats, along: Floats) -> NDArray[np.bool_]:
+    offset = places - start
+    return np.asarray(np.abs(along[0] * offset[:, 1] - along[1] * offset[:, 0]) <= WIDTH_PX)
+
+
+def _middle_line(places: Floats) -> tuple[Floats, Floats]:
+    """Mean of places and the direction in which they lie farthest apart."""
+    middle = places.mean(axis=0)
+    return middle, np.linalg.svd(places - middle, full_matrices=False)[2][0]
 
 
 def distance_px(trails: Floats, x: Floats, y: Floats) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from planted_subs import CAMERA, SETTINGS, clear, field_of, frame_of, shoot
 
@@ -18,6 +18,7 @@ from nsgd.simulate import Camera
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), angle=st.floats(0.0, np.pi), peaks=st.integers(LEAST_PEAKS + 2, 40))
+@example(seed=1734, angle=1.43359375, peaks=12)
 def test_a_row_among_stray_places_is_found(seed: int, angle: float, peaks: int) -> None:
     rng = np.random.default_rng([seed, 81])
     along = np.linspace(-300.0, 300.0, peaks)
