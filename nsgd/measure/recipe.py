@@ -39,8 +39,7 @@ LINEAR_PART = 0.9
 """Pixels above this part of the saturation level are not trusted."""
 MOVED_DOUBT = 0.5
 """Relative error of the light by which a star departs from the curve where other apertures than those that it was seen
-in have it: within a ring it may lie anywhere.
-"""
+in have it: within a ring it may lie anywhere."""
 BLEND_SHARE = 0.01
 MIN_APERTURE_FWHM_PX = 2.0
 """Undersampled stars are summed as if they were this wide: smaller circles feel the pixel's phase."""
@@ -306,9 +305,8 @@ def _measure_plane(
     egain = frame.header.egain_e_per_adu or 1.0
     x, y = plane_px(plane, catalogue[0], catalogue[1])
     flags = _star_flags(plane, x, y, outline.fwhm_px, frame.saturation_adu)
-    off_trails = trails.distance_px(seen.trails, catalogue[0], catalogue[1]) / plane.step_px - trails.WIDTH_PX
-    flags[off_trails < growth.HARD_FWHM[growth.PLAIN - growth.SOFT - 1] * outline.fwhm_px] |= StarFlag.MASKED
-    beside = np.where(off_trails < growth.HARD_FWHM[-1] * outline.fwhm_px, StarFlag.MASKED, StarFlag.OK)
+    crossed, beside = _near_trails(plane, catalogue[0], catalogue[1], seen, outline.fwhm_px)
+    flags |= crossed
     flux0 = catalogue[2].astype(np.float64)
     x, y, bright, curve = _centred_growth(
         plane, mesh, (x, y, flux0), flags | known[1] | beside, (outline, (noise, egain), known[0], discs, known[2])
@@ -371,6 +369,14 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
     flags[(flat[:, -1] >= LINEAR_PART * saturation_adu) | plateau] |= StarFlag.SATURATED
     flags[~np.isfinite(core).all(axis=(1, 2))] |= StarFlag.MASKED
     return flags
+
+
+def _near_trails(plane: Plane, x: Floats, y: Floats, seen: Survey, fwhm_px: float) -> tuple[Flags, Flags]:
+    """`MASKED` for stars whose largest own aperture a trail reaches, and for those whose curve of growth it reaches."""
+    gap = trails.distance_px(seen.trails, x, y) / plane.step_px - trails.WIDTH_PX
+    reaches = growth.hard_radius(fwhm_px)[[growth.FORCED - growth.SOFT - 1, -1]]
+    own, whole = (np.where(gap < reach, StarFlag.MASKED, StarFlag.OK).astype(np.uint8) for reach in reaches)
+    return own, whole
 
 
 def _centred_growth(

@@ -23,8 +23,8 @@ from tests.benchmarks.planted import (
     base_sub,
     dithered,
     field_of,
-    known_limit,
     measure_night,
+    photon_limits,
 )
 
 SIZE = {"width_px": 1000, "height_px": 700}
@@ -40,7 +40,7 @@ def run_night(task: tuple[str, int, int]) -> tuple[Floats, Floats]:
     channels = measured.catalogue.channels
     ratios = np.array([measured.ratio(channel)[0] for channel in channels])
     ratios = (ratios / np.median(ratios, axis=1, keepdims=True)).mean(axis=0)
-    limits = np.array([known_limit(measured, k, len(channels) // 2) for k in range(len(ratios))])
+    limits = np.array([photon_limits(measured, k, len(channels) // 2)[1] for k in range(len(ratios))])
     return ratios, limits / np.sqrt(len(channels))
 
 

@@ -18,9 +18,8 @@ from tests.benchmarks.planted import (
     base_sub,
     dithered,
     field_of,
-    known_limit,
     measure_night,
-    photon_limit,
+    photon_limits,
     robust_std,
 )
 
@@ -84,11 +83,12 @@ def sample_of(night: Planted, clear: int) -> Sample:
     level = float(np.average(ratio[:clear], weights=1.0 / error[:clear] ** 2))
     indices = range(clear, len(ratio))
     facts = night.measured_facts[clear:]
+    limit, known = np.array([photon_limits(night, index) for index in indices]).reshape(-1, 2).T
     return Sample(
         ratio[clear:] / level - 1.0,
         error[clear:],
-        np.array([photon_limit(night, index) for index in indices]),
-        np.array([known_limit(night, index) for index in indices]),
+        limit,
+        known,
         np.array([f.fwhm_px for f in facts]),
         np.array([f.ellipticity for f in facts]),
         night.zeros["L"][-1].stars if indices else 0,
@@ -162,7 +162,7 @@ def run_few(task: tuple[int, int]) -> tuple[float, float, float]:
     if len(ratio) <= CLEAR:
         return unmeasured
     light = float(ratio[-1] / ratio[:CLEAR].mean())
-    return light - 1.0, float(error[-1]), photon_limit(night, CLEAR)
+    return light - 1.0, float(error[-1]), photon_limits(night, CLEAR)[0]
 
 
 def count_rows(quick: bool, mapper: Any) -> list[Row]:

@@ -131,23 +131,15 @@ def measure_night(sky_field: SkyField, truths: Sequence[SubTruth], seed: int, *,
     return night
 
 
-def photon_limit(night: Planted, index: int, channel: int = 0) -> float:
+def photon_limits(night: Planted, index: int, channel: int = 0) -> tuple[float, float]:
     """Smallest possible relative error of a sub's light from the stars that nsgd used (Cramer-Rao).
 
     Positions, sky and true fluxes count as known, and so does the kind of profile; how wide, how elongated, how far
     trailed or out of focus this sub's stars are must come from the sub itself, and beta is known to `BETA_STRAY`
     beforehand, as far as it strays on real nights. Information = sum over stars and pixels of (F d)(F d)' / (F P / gain
-    + sigma^2), d being the derivatives of P by ln F and by those figures.
+    + sigma^2), d being the derivatives of P by ln F and by those figures. The second limit is that of a profile which
+    is known exactly, as it is to nobody.
     """
-    return _limits(night, index, channel)[0]
-
-
-def known_limit(night: Planted, index: int, channel: int = 0) -> float:
-    """The same where the profile is known exactly, as it is to nobody."""
-    return _limits(night, index, channel)[1]
-
-
-def _limits(night: Planted, index: int, channel: int) -> tuple[float, float]:
     truth = night.measured_truths[index]
     zero = night.zeros[night.catalogue.channels[channel]][index]
     used = zero.weight > 0
