@@ -17,7 +17,7 @@ import sep
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from nsgd.measure import growth
+from nsgd.measure import apertures, growth
 from nsgd.measure.stars import cutouts
 from nsgd.records import Floats, Pixels
 from nsgd.threads import shared
@@ -87,13 +87,13 @@ class Growth:
     def _swollen(self, u: Floats, v: Floats) -> Floats:
         """(n, 10) shares at field positions over those at a mean position."""
         if not self.field.any():
-            return np.ones((u.size, growth.APERTURES))
+            return np.ones((u.size, apertures.APERTURES))
         swelling = np.clip(_field_terms(u, v) @ self.field, -0.7, 0.7)
         return growth.swollen_shares(self.fit, self.bright.aperture_fwhm_px, swelling)
 
     def joint_flux(self, u: Floats, v: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """`growth.joint_flux` of the stars behind the curve."""
-        share = growth.ring_shares(self.fit.share * self._swollen(u, v))
+        share = apertures.ring_shares(self.fit.share * self._swollen(u, v))
         return growth.joint_flux(self.bright, self.mean, share, self.fit)
 
 
@@ -262,12 +262,12 @@ def foreign_light(
         return np.column_stack(((x * cos + y * sin) / long, (y * cos - x * sin) / short)) / outline.fwhm_px
 
     near = cKDTree(round_places(*star[:2])).sparse_distance_matrix(
-        cKDTree(round_places(*all_stars[:2])), growth.LEAK_REACH, output_type="ndarray"
+        cKDTree(round_places(*all_stars[:2])), apertures.LEAK_REACH, output_type="ndarray"
     )
     near = near[near["v"] * outline.fwhm_px > SAME_STAR_PX]
     near = near[np.lexsort((near["j"], near["i"]))]
-    out = np.zeros((star[0].size, growth.APERTURES))
-    np.add.at(out, near["i"], growth.leaks(near["v"], beta) * np.maximum(all_stars[2][near["j"]], 0.0)[:, None])
+    out = np.zeros((star[0].size, apertures.APERTURES))
+    np.add.at(out, near["i"], apertures.leaks(near["v"], beta) * np.maximum(all_stars[2][near["j"]], 0.0)[:, None])
     return out
 
 
@@ -279,8 +279,8 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
     would otherwise pass for its wings.
     """
     long, short, angle = outline.axes
-    half = int(np.ceil(growth.hard_radius(outline.fwhm_px)[-1] * long)) + 2
-    out = np.zeros((stars.x.size, growth.APERTURES))
+    half = int(np.ceil(apertures.hard_radius(outline.fwhm_px)[-1] * long)) + 2
+    out = np.zeros((stars.x.size, apertures.APERTURES))
     if 2 * half + 1 > min(pixels.shape) or not stars.x.size:
         return out
     found = [_specks(pixels, stars, part, half, noise_adu) for part in _portions(np.arange(stars.x.size), 2 * half + 1)]
@@ -289,10 +289,10 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
     distance = np.hypot(along / long, across / short)
     outside = distance > outline.fwhm_px
     star, distance, excess = star[outside], distance[outside], excess[outside]
-    edges = np.concatenate(([0.0], growth.hard_radius(outline.fwhm_px)))
+    edges = np.concatenate(([0.0], apertures.hard_radius(outline.fwhm_px)))
     view = np.concatenate(
         (
-            np.exp(-0.5 * (distance[:, None] / growth.soft_sigma(outline.fwhm_px)) ** 2),
+            np.exp(-0.5 * (distance[:, None] / apertures.soft_sigma(outline.fwhm_px)) ** 2),
             (distance[:, None] >= edges[:-1]) & (distance[:, None] < edges[1:]),
         ),
         axis=1,
@@ -349,10 +349,10 @@ def growth_curve(
         None where no star is usable.
     """
     fwhm = outline.fwhm_px
-    width = float(np.sqrt(max(fwhm**2 - 8.0 * np.log(2.0) * growth.PIXEL_VARIANCE, 0.3 * fwhm**2)))
-    start = growth.shares(fwhm, np.array(width), np.array(3.2))
+    width = float(np.sqrt(max(fwhm**2 - 8.0 * np.log(2.0) * apertures.PIXEL_VARIANCE, 0.3 * fwhm**2)))
+    start = apertures.shares(fwhm, np.array(width), np.array(3.2))
     if anchor is not None:
-        start = np.maximum(start + anchor.deviation[: growth.APERTURES], 0.1 * start)
+        start = np.maximum(start + anchor.deviation[: apertures.APERTURES], 0.1 * start)
     bright, chosen = _bright_sums(pixels, stars, outline, noise, start)
     if not chosen.any():
         return None
@@ -365,7 +365,7 @@ def growth_curve(
         field = curve.field + _field_swelling(mean, (fwhm, curve.fit.profile.fwhm_px, curve.fit.profile.beta), u, v)
         if step > 0 and (field == curve.field).all():
             break
-        whole = growth.own_sky_restored(bright, curve.mean.flux, growth.ring_shares(curve.fit.share[None])[0])
+        whole = growth.own_sky_restored(bright, curve.mean.flux, apertures.ring_shares(curve.fit.share[None])[0])
         swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
         even = growth.evened(whole, curve.fit, swollen) if field.any() else whole
         mean = growth.mean_shares(even, start, width, 3.2)
@@ -386,21 +386,21 @@ def _bright_sums(
     the star's other sums stay.
     """
     fwhm = outline.fwhm_px
-    side = 2.0 * growth.hard_radius(fwhm)[-1] * outline.axes[0]
+    side = 2.0 * apertures.hard_radius(fwhm)[-1] * outline.axes[0]
     parts = np.array_split(np.arange(stars.x.size), max(1, int(stars.x.size * side**2) // SHARED_PIXELS))
     sums = np.concatenate(shared(lambda part: _sums(pixels, stars.take(part), outline, noise[0]), parts))
     own = sums[:, 2] / (start[2] + stars.foreign[:, 2] + stars.departure[:, 2])
-    total = stars.foreign[:, growth.SOFT : growth.SOFT + NEAR_RINGS].sum(axis=1)
+    total = stars.foreign[:, apertures.SOFT : apertures.SOFT + NEAR_RINGS].sum(axis=1)
     lonely = total < max(0.3, float(np.sort(total)[min(20, total.size - 1)])) if total.size else total > 0
     blind = ~np.isfinite(sums) | _cut_off(pixels, stars, outline)
-    blind[:, growth.SOFT + NEAR_RINGS :] |= stars.foreign[:, growth.SOFT + NEAR_RINGS :] > MOST_FOREIGN
+    blind[:, apertures.SOFT + NEAR_RINGS :] |= stars.foreign[:, apertures.SOFT + NEAR_RINGS :] > MOST_FOREIGN
     with np.errstate(invalid="ignore"):
-        chosen = ~blind[:, : growth.SOFT + 1].any(axis=1) & (own > 0) & lonely
+        chosen = ~blind[:, : apertures.SOFT + 1].any(axis=1) & (own > 0) & lonely
     beside = stars.foreign + stars.departure
     sums = np.where(blind, own[:, None] * start, sums - own[:, None] * beside)
     doubt = np.hypot(FOREIGN_ERR * beside, stars.departure_err)
     unknown = (own[:, None] * np.where(blind, 1.0, doubt)) ** 2
-    into_sky = growth.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
+    into_sky = apertures.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
     return growth.Bright(
         sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, stars.sky_err_adu[chosen] ** 2, noise[1], fwhm
     ), chosen  # fmt: skip
@@ -409,8 +409,8 @@ def _bright_sums(
 def _sums(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
     """(n, 10) sums in each soft aperture and ring, without sky and specks, ADU."""
     fwhm, places = outline.fwhm_px, (stars.x, stars.y, stars.sky_adu)
-    radius = growth.hard_radius(fwhm)
-    core = [soft_sums(pixels, places, sigma, outline) for sigma in growth.soft_sigma(fwhm)]
+    radius = apertures.hard_radius(fwhm)
+    core = [soft_sums(pixels, places, sigma, outline) for sigma in apertures.soft_sigma(fwhm)]
     hard = [hard_sums(pixels, places, r, outline) for r in radius[:EXACT]]
     hard += list(wide_sums(pixels, places, radius[EXACT:], outline).T)
     rings = (hard[0], *(outer - inner for inner, outer in pairwise(hard)))
@@ -421,17 +421,14 @@ def _cut_off(pixels: Pixels, stars: GrowthStars, outline: Outline) -> Mask:
     """(n, 10) apertures that the frame's edge cuts; soft ones count as what their core is."""
     height, width = pixels.shape
     room = np.minimum(np.minimum(stars.x, width - 1 - stars.x), np.minimum(stars.y, height - 1 - stars.y)) + 0.5
-    reach = np.append(np.zeros(growth.SOFT), growth.hard_radius(outline.fwhm_px) * outline.axes[0])
+    reach = np.append(np.zeros(apertures.SOFT), apertures.hard_radius(outline.fwhm_px) * outline.axes[0])
     return np.asarray(room[:, None] < reach)
 
 
 def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Floats, v: Floats) -> Floats:
     """(5,) low-order change of ln FWHM over the field, from the residuals, shrunk unless it beats noise clearly."""
     aperture, fwhm, beta = widths
-    slope = (
-        growth.shares(aperture, np.array(fwhm * 1.001), np.array(beta))
-        - growth.shares(aperture, np.array(fwhm), np.array(beta))
-    ) / 1e-3
+    slope = apertures.width_slope(aperture, fwhm, beta)
     if mean.flux.size < FIELD_STARS:
         return np.zeros(5)
     # a star's own flux is free: what is left of the slope is not along the mean shares
@@ -495,7 +492,7 @@ def total_fluxes(pixels: Pixels, stars: Forced, outline: Outline, curve: Growth,
     noise
         Noise of a pixel (ADU), and electrons per ADU.
     """
-    aperture = growth.best_apertures(stars.expected_adu, outline.fwhm_px, *noise)
+    aperture = apertures.best_apertures(stars.expected_adu, outline.fwhm_px, *noise)
     number = np.arange(aperture.size)
     u, v = _field_position(pixels, stars.x, stars.y)
     share = curve.share_at(aperture, u, v)
@@ -503,12 +500,12 @@ def total_fluxes(pixels: Pixels, stars: Forced, outline: Outline, curve: Growth,
     used = stars.bright[curve.used]
     joint, joint_var, joint_err, joint_response = curve.joint_flux(u[used], v[used])
     dimming = max(float(np.median(joint / np.maximum(stars.expected_adu[used], 1e-9))), 0.0)
-    foreign = dimming * growth.cumulated(stars.foreign)[number, aperture]
+    foreign = dimming * apertures.cumulated(stars.foreign)[number, aperture]
     flux = (_chosen_sums(pixels, stars, aperture, outline) - foreign) / share
     variance = noise[0] ** 2 * noise2[aperture] / share**2 + (stars.sky_err_adu * area[aperture] / share) ** 2
     variance += (FOREIGN_ERR * foreign / share) ** 2
     # a soft or small aperture counts a part of the photons: more noise than that of the whole star
-    _, photons = growth.noise_terms(outline.fwhm_px)
+    _, photons = apertures.noise_terms(outline.fwhm_px)
     expected = dimming * np.maximum(stars.expected_adu, 0.0) / noise[1]
     variance += expected * np.maximum(photons[aperture] - 1.0, 0.0)
     flux[used], variance[used] = joint, np.maximum(joint_var - expected[used], 0.05 * joint_var)
@@ -524,7 +521,7 @@ def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Float
 
 def _aperture_areas(fwhm_px: float) -> tuple[Floats, Floats]:
     """(10,) integrals of the apertures and of their squares, pixels."""
-    soft2, whole = growth.soft_sigma(fwhm_px) ** 2, np.pi * growth.hard_radius(fwhm_px) ** 2
+    soft2, whole = apertures.soft_sigma(fwhm_px) ** 2, np.pi * apertures.hard_radius(fwhm_px) ** 2
     return np.concatenate((2.0 * np.pi * soft2, whole)), np.concatenate((np.pi * soft2, whole))
 
 
@@ -535,12 +532,12 @@ def _chosen_sums(pixels: Pixels, stars: Forced, aperture: NDArray[np.intp], outl
     def places(mine: Mask) -> tuple[Floats, Floats, Floats]:
         return stars.x[mine], stars.y[mine], stars.sky_adu[mine]
 
-    for k, sigma in enumerate(growth.soft_sigma(outline.fwhm_px)):
+    for k, sigma in enumerate(apertures.soft_sigma(outline.fwhm_px)):
         mine = aperture == k
         if mine.any():
             sums[mine] = soft_sums(pixels, places(mine), float(sigma), outline)
-    sharp = aperture >= growth.SOFT
+    sharp = aperture >= apertures.SOFT
     if sharp.any():
-        radius = growth.hard_radius(outline.fwhm_px)[aperture[sharp] - growth.SOFT]
+        radius = apertures.hard_radius(outline.fwhm_px)[aperture[sharp] - apertures.SOFT]
         sums[sharp] = hard_sums(pixels, places(sharp), radius, outline)
     return sums

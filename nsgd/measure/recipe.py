@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.errors import MeasureFailure
-from nsgd.measure import growth, photometry, sky, stars, trails
+from nsgd.measure import apertures, growth, photometry, sky, stars, trails
 from nsgd.measure.register import Match, Points, register
 from nsgd.measure.shape import Shape, shape_of
 from nsgd.measure.stars import StarList
@@ -219,7 +219,7 @@ Departure = tuple[Floats, Floats]
 
 def _departure_of(catalogue: Catalogue, channel: int) -> Departure:
     if not catalogue.departure.size:
-        return np.zeros((catalogue.x.size, growth.APERTURES)), np.ones(catalogue.x.size)
+        return np.zeros((catalogue.x.size, apertures.APERTURES)), np.ones(catalogue.x.size)
     return catalogue.departure[:, channel].astype(np.float64), catalogue.departure_fwhm_px.astype(np.float64)
 
 
@@ -327,7 +327,7 @@ def _measure_plane(
 
 
 def _departure(number: int, bright: NDArray[np.intp], curve: photometry.Growth) -> Floats:
-    out = np.zeros((number, growth.APERTURES))
+    out = np.zeros((number, apertures.APERTURES))
     out[bright[curve.used]] = growth.departures(curve.mean, curve.fit.profile.fwhm_px)
     return out
 
@@ -374,7 +374,7 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
 def _near_trails(plane: Plane, x: Floats, y: Floats, seen: Survey, fwhm_px: float) -> tuple[Flags, Flags]:
     """`MASKED` for stars whose largest own aperture a trail reaches, and for those whose curve of growth it reaches."""
     gap = trails.distance_px(seen.trails, x, y) / plane.step_px - trails.WIDTH_PX
-    reaches = growth.hard_radius(fwhm_px)[[growth.FORCED - growth.SOFT - 1, -1]]
+    reaches = apertures.hard_radius(fwhm_px)[[apertures.FORCED - apertures.SOFT - 1, -1]]
     own, whole = (np.where(gap < reach, StarFlag.MASKED, StarFlag.OK).astype(np.uint8) for reach in reaches)
     return own, whole
 

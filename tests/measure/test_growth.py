@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsgd.measure import growth, photometry
+from nsgd.measure import apertures, growth, photometry
 from nsgd.records import Floats
 from nsgd.simulate import Camera, Psf, SkyField
 from tests.measure.planted_subs import PSF, clear, field_of, shoot
 
 APERTURE_PX = 2.0
-SHARE = growth.shares(APERTURE_PX, np.array(1.7), np.array(3.0))
+SHARE = apertures.shares(APERTURE_PX, np.array(1.7), np.array(3.0))
 
 
-def star_sums(rng: np.random.Generator, stars: int, apertures: Floats, width: float) -> Floats:
+def star_sums(rng: np.random.Generator, stars: int, scatter: Floats, width: float) -> Floats:
     """(stars, 10) parts of each star's light in soft apertures and rings, with planted scatter."""
-    soft, within = SHARE[: growth.SOFT], np.cumsum(SHARE[growth.SOFT :])
-    slope = growth.width_slope(APERTURE_PX, 1.7, 3.0)
-    relative = 1.0 + apertures * rng.normal(size=(stars, growth.APERTURES))
+    soft, within = SHARE[: apertures.SOFT], np.cumsum(SHARE[apertures.SOFT :])
+    slope = apertures.width_slope(APERTURE_PX, 1.7, 3.0)
+    relative = 1.0 + scatter * rng.normal(size=(stars, apertures.APERTURES))
     whole = np.concatenate((soft, within)) * relative
-    rings = np.diff(whole[:, growth.SOFT :], axis=1, prepend=0.0)
-    turned = np.concatenate((whole[:, : growth.SOFT], rings), axis=1)
+    rings = np.diff(whole[:, apertures.SOFT :], axis=1, prepend=0.0)
+    turned = np.concatenate((whole[:, : apertures.SOFT], rings), axis=1)
     return np.asarray(turned + width * rng.normal(size=(stars, 1)) * slope)
 
 
@@ -34,8 +34,8 @@ def test_the_scatter_of_cores_and_widths_is_told_apart_by_pairs_of_apertures() -
     rng = np.random.default_rng(3)
     planted = np.array([0.06, 0.02, 0.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     part = star_sums(rng, 900, planted, 0.03)
-    noise = (1e-8 * np.eye(growth.APERTURES)[None], np.ones((900, 1)))
-    slope = growth.width_slope(APERTURE_PX, 1.7, 3.0)
+    noise = (1e-8 * np.eye(apertures.APERTURES)[None], np.ones((900, 1)))
+    slope = apertures.width_slope(APERTURE_PX, 1.7, 3.0)
     found = np.sqrt(growth.scatter2(part, noise, np.arange(900.0), SHARE, slope))
     assert found[:2] == pytest.approx(planted[:2], rel=0.2)
     assert found[-1] == pytest.approx(0.03, rel=0.2)
@@ -44,14 +44,14 @@ def test_the_scatter_of_cores_and_widths_is_told_apart_by_pairs_of_apertures() -
 
 @given(st.floats(0.5, 2.0), st.integers(0, 2**32 - 1))
 def test_what_stars_have_of_their_own_keeps_its_place_on_the_sky_when_apertures_grow(width: float, seed: int) -> None:
-    known = np.random.default_rng(seed).normal(scale=0.01, size=(3, growth.APERTURES))
+    known = np.random.default_rng(seed).normal(scale=0.01, size=(3, apertures.APERTURES))
     moved = growth.departing_shares(known, np.full(3, 2.0), 2.0 * width)
-    radius, grown = np.append(0.0, growth.HARD_FWHM), growth.HARD_FWHM * width
-    for before, after in zip(known[:, growth.SOFT :], moved[:, growth.SOFT :], strict=True):
+    radius, grown = np.append(0.0, apertures.HARD_FWHM), apertures.HARD_FWHM * width
+    for before, after in zip(known[:, apertures.SOFT :], moved[:, apertures.SOFT :], strict=True):
         within = np.append(0.0, np.cumsum(before))
         expected = np.interp(np.minimum(grown, radius[-1]) ** 2, radius**2, within)
         assert np.cumsum(after) == pytest.approx(expected, abs=1e-12)
-    assert np.array_equal(moved[:, : growth.SOFT], known[:, : growth.SOFT])
+    assert np.array_equal(moved[:, : apertures.SOFT], known[:, : apertures.SOFT])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_wings_of_a_blurred_star_are_foreseen(
     blur: dict[str, float], fwhm_px: float, axes: tuple[float, float]
 ) -> None:
     """A trail and a defocus: what stands out there is the sharp star's light, in pixels, not in widths."""
-    sharp = growth.Profile(3.2, np.zeros(growth.APERTURES + 1), 3.2, 3.27)
+    sharp = growth.Profile(3.2, np.zeros(apertures.APERTURES + 1), 3.2, 3.27)
     wings = growth.anchored(sharp, fwhm_px, fwhm_px, axes).wings
     y, x = np.mgrid[-120:121, -120:121].astype(float)
     alpha2 = 3.2**2 / (4.0 * (2.0 ** (1.0 / 3.2) - 1.0))
@@ -71,7 +71,7 @@ def test_the_wings_of_a_blurred_star_are_foreseen(
         for dx, dy, weight in zip(*Psf(3.2, 3.2, **blur).offsets(), strict=True)
     )
     distance = np.hypot(x / axes[0], y / axes[1])
-    edges = growth.hard_radius(fwhm_px)[growth.WING_RINGS - growth.SOFT - 1 :]
+    edges = apertures.hard_radius(fwhm_px)[growth.WING_RINGS - apertures.SOFT - 1 :]
     true = [image[(distance >= inner) & (distance < outer)].sum() for inner, outer in pairwise(edges)]
     assert wings[growth.WING_RINGS : -1] == pytest.approx(np.array(true), rel=0.15)
     assert (wings[: growth.WING_RINGS] == 0.0).all()
