@@ -28,9 +28,33 @@ LEAK_REACH, LEAK_STEP = 10.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
 PIXEL_VARIANCE = 1.0 / 12.0
 """Variance per axis of a square pixel, px^2."""
+ANGLES = 24
+"""Directions in which an aperture's edge is sought from a place."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 """Quadrature over the enclosed share of light, 0..1."""
+
+
+def edges_px(radius_px: Floats, axes: tuple[float, float], x: Floats, y: Floats) -> Floats:
+    """(..., radii, places, angles) distances of elliptical edges from places inside them, evenly all round.
+
+    A place outside of an aperture is taken to lie on its edge.
+
+    Parameters
+    ----------
+    radius_px
+        (radii,) geometric mean of both axes.
+    axes
+        Long and short axis of an ellipse with the area of the unit circle.
+    x, y
+        (..., places) along the long and the short axis, pixels.
+    """
+    angle = 2.0 * np.pi * (np.arange(ANGLES) + 0.5) / ANGLES
+    (long2, short2), cos, sin = np.square(axes), np.cos(angle), np.sin(angle)
+    square = cos**2 / long2 + sin**2 / short2
+    half = (x[..., None] * cos / long2 + y[..., None] * sin / short2)[..., None, :, :]
+    inside = radius_px[:, None] ** 2 - (x**2 / long2 + y**2 / short2)[..., None, :]
+    return np.asarray((np.sqrt(half**2 + square * np.maximum(inside, 0.0)[..., None]) - half) / square)
 
 
 def light_in_sky(aperture_fwhm_px: float, mask_px: Floats, cell_px: float) -> Floats:

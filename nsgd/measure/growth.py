@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from scipy.special import ndtr
+from scipy.special import expit, ndtr
 
+from nsgd.measure import blurred
 from nsgd.measure.apertures import (
     APERTURES,
     HARD_FWHM,
@@ -24,6 +25,7 @@ from nsgd.measure.apertures import (
     SOFT,
     areas,
     cumulated,
+    edges_px,
     hard_radius,
     outside_share,
     overlaps,
@@ -58,6 +60,10 @@ _SIZE_OF = np.append(np.arange(DEVIATIONS.size), np.arange(BLURRED, DEVIATIONS.s
 """The size that each trial has, those with kept wings at the end."""
 KEPT_ODDS, KEPT_DOUBT = 0.85, 0.15
 """Probability that the wings of such a star are the anchor's, and the relative doubt of their light in each ring."""
+LEAST_BLURRED = 1e-3
+"""Probability of such a blur from which on it is explained (`blurred`); more seldom nothing would come of it."""
+BLUR_DEVIATIONS, BLUR_HALO, BLUR_DOUBT = np.array([0.002, 0.012, 0.064]), 0.001, 0.05
+"""Sizes of the deviations from a blurred profile, of its halo, and the relative doubt of its wings in each ring."""
 HALO_WIDTH, HALO_BETA = 3.2, 2.2
 """FWHM, in units of the star's, and beta of a halo as thin cloud, dew and dust make it."""
 EDGE_SCATTER = np.array([1.3e-3, 4e-4, 1e-4, 2e-5, 2e-5, 2e-5])
@@ -108,6 +114,10 @@ class Anchor:
     """Of the series' first sub."""
     wings: Floats
     """(11,) share of each ring from `WING_RINGS` on and of all beyond if they shine as in that sub, else 0."""
+    deviation: Floats
+    """(11,) of that, by how much it differs from a Moffat's."""
+    axes: tuple[float, float]
+    """Long and short axis of this sub's apertures, of an ellipse with the area of the unit circle."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +131,9 @@ class Wings:
     seen_err: float
     response: Floats
     """(10,) change of the logarithm of each aperture's share with ln beta."""
+
+
+NOTHING_TOLD = Wings(np.nan, np.nan, np.nan, np.nan, np.zeros(APERTURES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,28 +161,21 @@ def anchored(profile: Profile, aperture_fwhm_px: float, fwhm_px: float, axes: tu
         Long and short axis of an ellipse with the area of the unit circle.
     """
     edges = hard_radius(aperture_fwhm_px)[WING_RINGS - SOFT - 1 :]
-    radius = np.concatenate([_to_ellipse(edges, axis, other, np.sqrt(2.0 * _blur_px2(axis * fwhm_px, profile)))
-                             for axis, other in (axes, axes[::-1])], axis=1)  # fmt: skip
+    shift = [np.sqrt(2.0 * _blur_px2(axis * fwhm_px, profile)) for axis in axes]
+    radius = edges_px(edges, axes, np.array([shift[0], 0.0]), np.array([0.0, shift[1]])).reshape(edges.size, -1)
     plain = outside_share(radius, np.array(profile.fwhm_px), np.array(profile.beta), 2.0 * PIXEL_VARIANCE)
     known = hard_radius(profile.aperture_fwhm_px)
     beyond = np.cumsum(profile.deviation[:SOFT:-1])[::-1]
     deviation = np.interp(radius, known, beyond) * np.minimum(known[-1] / radius, 1.0) ** 2
-    outside = np.append((plain + deviation).mean(axis=1), 0.0)
-    return Anchor(profile, np.concatenate((np.zeros(WING_RINGS), np.maximum(outside[:-1] - outside[1:], 0.0))))
+    outside, differs = (np.append(part.mean(axis=1), 0.0) for part in (plain + deviation, deviation))
+    core = np.zeros(WING_RINGS)
+    wings = np.append(core, np.maximum(outside[:-1] - outside[1:], 0.0))
+    return Anchor(profile, wings, np.append(core, differs[:-1] - differs[1:]), axes)
 
 
 def _blur_px2(fwhm_px: float, profile: Profile) -> float:
     """Variance along one axis of what widened the anchor's stars to this FWHM: between a Gaussian's and a box's."""
     return max(fwhm_px**2 - profile.fwhm_px**2, 0.0) / 8.0
-
-
-def _to_ellipse(radius_px: Floats, axis: float, other: float, shift_px: float) -> Floats:
-    """(n, angles) distances to ellipses from a place on the axis named first, `shift_px` off the centre."""
-    angle = np.pi * (np.arange(24) + 0.5) / 12.0
-    long2, short2 = (radius_px[:, None] * axis) ** 2, (radius_px[:, None] * other) ** 2
-    square = np.cos(angle) ** 2 / long2 + np.sin(angle) ** 2 / short2
-    half = shift_px * np.cos(angle) / long2
-    return np.asarray((np.sqrt(half**2 + square * np.maximum(1.0 - shift_px**2 / long2, 0.0)) - half) / square)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -450,30 +456,83 @@ def fit_curve(
     Parameters
     ----------
     rough_beta
-        What an earlier fit found: the steps are finer about it.
+        What an earlier fit found: the steps are finer about it. That first fit, without, asks for no blur and
+        tells nothing of the wings.
     """
     widths = (aperture_fwhm_px, fwhm_px)
     spreads = _spreads(widths, anchor)
     steps = BETAS if rough_beta is None else _finer(rough_beta)
     betas = steps if anchor is None else np.append(steps, anchor.profile.beta)
     trials = _trials(mean, spreads, widths, (betas, anchor))
-    posterior = _weights(trials.log_like, _prior(steps, anchor), anchor)
+    log_weight = _log_weights(trials.log_like, _prior(steps, anchor), anchor)
+    posterior = _normalised(log_weight)
     likely = np.nonzero(posterior > 1e-9)  # far off, where a fit may have run away, nothing is averaged
     weight = posterior[likely] / posterior[likely].sum()
-    found, whole = trials.found[likely], trials.whole[likely]
-    total = found[:, SOFT:].sum(axis=1, keepdims=True)
-    share = cumulated(found[:, :APERTURES]) / total
-    variance = _share_variance(found, whole, (mean.covariance, spreads[likely[0]]), total)
-    middle = weight @ share
-    spread = weight @ (variance + (share / middle - 1.0) ** 2)
+    curves = [_Curves(weight, trials.found[likely], trials.whole[likely], spreads[likely[0]], LOOSE)]
+    if anchor is not None and rough_beta is not None and posterior[BLURRED:].sum() > LEAST_BLURRED:
+        curves = _with_blurs(mean, curves[0], (widths, anchor), float(np.logaddexp.reduce(log_weight, axis=None)))
+    middle, variance, found = _averaged(mean, curves)
     beta = float(np.exp(weight @ np.log(betas)[likely[1]]))
     fwhm = float(np.exp(weight @ trials.log_width[likely]))
-    plain = whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta))
-    profile = Profile(beta, weight @ (found / total) - plain, fwhm, aperture_fwhm_px)
+    profile = Profile(beta, found - whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta)), fwhm, widths[0])
     wings = 1.0 - middle[WING_RINGS - 1]
     before = wings if anchor is None else weight @ _wings_before(anchor, profile, likely[0])
-    told = _wings_told(trials, posterior, np.log(betas))
-    return Fit(middle, np.sqrt(spread), profile, CHANGE_ERR * abs(float(wings - before)), told)
+    told = NOTHING_TOLD if rough_beta is None else _wings_told(trials, posterior, np.log(betas))
+    return Fit(middle, np.sqrt(variance), profile, CHANGE_ERR * abs(float(wings - before)), told)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curves:
+    """Curves of growth that are likely."""
+
+    weight: Floats
+    """(n,) their probabilities."""
+    found: Floats
+    """(n, 11) shares in unknown units."""
+    whole: Floats
+    """(n, figures + 1, 11) shares that are expected, and their change with each figure that was fitted."""
+    spread: Floats
+    """(n, 11, 11) covariances of the deviations from them."""
+    loose: Floats
+    """(figures + 1,) prior variances of the common factor and of the figures."""
+
+    @property
+    def total(self) -> Floats:
+        """(n, 1) all the light, in the units of the shares found."""
+        return np.asarray(self.found[:, SOFT:].sum(axis=1, keepdims=True))
+
+
+def _averaged(mean: Mean, curves: list[_Curves]) -> tuple[Floats, Floats, Floats]:
+    """(10,) share in each aperture and its relative variance, and (11,) share of each ring and of all beyond."""
+    weight = np.concatenate([part.weight for part in curves])
+    variance = np.concatenate([_share_variance(part, mean.covariance) for part in curves])
+    found = np.concatenate([part.found / part.total for part in curves])
+    share = cumulated(found[:, :APERTURES])
+    middle = weight @ share
+    return middle, weight @ (variance + (share / middle - 1.0) ** 2), weight @ found
+
+
+def _with_blurs(
+    mean: Mean, curves: _Curves, expected: tuple[tuple[float, float], Anchor], evidence: float
+) -> list[_Curves]:
+    """The same curves, and beside them those of blurs that are explained, each with its probability.
+
+    Parameters
+    ----------
+    evidence
+        Logarithm of that of all curves which explain no blur.
+    """
+    widths, anchor = expected
+    sharp = blurred.Sharp(
+        anchor.profile.fwhm_px, anchor.profile.beta, anchor.deviation, widths[1], widths[0], anchor.axes
+    )
+    spreads = _blur_spreads(widths, anchor)
+    explained = blurred.curves(mean.share, mean.covariance, sharp, spreads)
+    odds = DEVIATION_ODDS[BLURRED:].sum() / explained.log_like.size
+    part = float(expit(np.logaddexp.reduce(explained.log_like) + np.log(odds) - evidence))
+    weight = part * _normalised(explained.log_like)
+    likely = _Curves(weight, explained.found, explained.whole, explained.spread, blurred.LOOSE)
+    return [replace(curves, weight=(1.0 - part) * curves.weight), likely]
 
 
 def _wings_told(trials: _Trials, weight: Floats, place: Floats) -> Wings:
@@ -490,7 +549,7 @@ def _wings_told(trials: _Trials, weight: Floats, place: Floats) -> Wings:
     like = np.exp(trials.log_like[:BLURRED] - trials.log_like[:BLURRED].max()) * DEVIATION_ODDS[:BLURRED, None] * cell
     believed = weight[:BLURRED]
     if not believed.sum() > 0.5:
-        return Wings(np.nan, np.nan, np.nan, np.nan, np.zeros(APERTURES))
+        return NOTHING_TOLD
     moments = [_moments(part / part.sum(), place) for part in (believed, like)]
     # the slope is sought over what is likely by either: a belief may be a single value
     both = 0.5 * (believed / believed.sum() + like / like.sum())
@@ -574,29 +633,29 @@ def _as_expected(plain: Floats, slope: Floats, anchor: Anchor) -> tuple[Floats, 
     return np.where(held, anchor.wings, plain), np.where(held, 0.0, slope)
 
 
-def _share_variance(found: Floats, whole: Floats, noise: tuple[Floats, Floats], total: Floats) -> Floats:
+def _share_variance(curves: _Curves, covariance: Floats) -> Floats:
     """(n, 10) relative variance of each enclosed share, one common factor of all sums being of no account.
 
     Width and deviations may trade against each other; what counts is how well the sums themselves fix the
     shares, so the covariance is that of their sum, posterior to the data, which do not see what lies beyond:
-    of factor and width first, and of the deviations where both are given.
+    of factor and figures first, and of the deviations where both are given.
 
     Parameters
     ----------
-    noise
-        (10, 10) covariance of the sums and (n, 11, 11) of the deviations.
+    covariance
+        (10, 10) of the sums.
     """
-    covariance, spread = noise
+    found, whole, spread = curves.found, curves.whole, curves.spread
     seen = whole[..., :APERTURES]
     inverse = np.linalg.inv(spread[:, :APERTURES, :APERTURES] + covariance)
     drawn = spread[..., :APERTURES] @ inverse
     left = spread - drawn @ spread[:, :APERTURES]
     along = whole - seen @ np.swapaxes(drawn, 1, 2)
-    known = np.linalg.inv(np.diag(1.0 / LOOSE) + seen @ inverse @ np.swapaxes(seen, 1, 2))
+    known = np.linalg.inv(np.diag(1.0 / curves.loose) + seen @ inverse @ np.swapaxes(seen, 1, 2))
     within = np.tri(APERTURES, APERTURES + 1)
     within[:SOFT] = np.eye(APERTURES, APERTURES + 1)[:SOFT]
     within[SOFT:, :SOFT] = 0.0
-    rings = (np.arange(APERTURES + 1) >= SOFT) / total
+    rings = (np.arange(APERTURES + 1) >= SOFT) / curves.total
     change = within / cumulated(found[:, :APERTURES])[..., None] - rings[:, None, :]
     moved = change @ np.swapaxes(along, 1, 2)
     variance = ((change @ left) * change).sum(axis=-1) + ((moved @ known) * moved).sum(axis=-1)
@@ -616,14 +675,26 @@ def _spreads(widths: tuple[float, float], anchor: Anchor | None) -> Floats:
     return np.concatenate((free, kept))
 
 
-def _weights(log_like: Floats, prior: Floats, anchor: Anchor | None) -> Floats:
-    """(sizes, betas) posterior probabilities."""
+def _blur_spreads(widths: tuple[float, float], anchor: Anchor) -> Floats:
+    """(sizes, 11, 11) covariances of the deviations from a blurred profile."""
+    typical = whole_shares(widths[0], np.array(widths[1]), np.array(3.0))
+    halo = whole_shares(widths[0], np.array(HALO_WIDTH * widths[1]), np.array(HALO_BETA)) - typical
+    core = BLUR_DEVIATIONS[:, None, None] ** 2 * np.diag(typical**2) + BLUR_HALO**2 * np.outer(halo, halo)
+    wings = np.diag(np.arange(APERTURES + 1) >= WING_RINGS)
+    return np.where(wings, np.diag((BLUR_DOUBT * anchor.wings) ** 2), core)
+
+
+def _log_weights(log_like: Floats, prior: Floats, anchor: Anchor | None) -> Floats:
+    """(sizes, betas) log of the posterior probabilities, free in a common summand."""
     odds = DEVIATION_ODDS
     if anchor is not None:
         part = np.where(np.arange(odds.size) < BLURRED, 1.0, 1.0 - KEPT_ODDS)
         odds = np.append(odds * part, odds[BLURRED:] * KEPT_ODDS)
     log_weight = log_like + np.log(odds)[:, None] + prior[_SIZE_OF[: odds.size]]
-    log_weight = np.where(np.isfinite(log_weight), log_weight, -1e300)
+    return np.where(np.isfinite(log_weight), log_weight, -1e300)
+
+
+def _normalised(log_weight: Floats) -> Floats:
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
 

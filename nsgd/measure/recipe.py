@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 8
+RECIPE = 9
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
