@@ -39,12 +39,11 @@ BLOCK = 2880
 CARD = 80
 MAX_HEADER_BYTES = 1 << 20
 MAX_HDUS = 64
-CHUNK_BYTES = 1 << 18
-"""Bytes converted at a time: small enough for the second-level cache."""
-STRIP_BYTES, STRETCH_STRIPS = 1 << 19, 8
-"""Bytes of rows that are converted, and averaged, at a time, and how many such strips a thread reads before it takes
-the next ones."""
-SPLIT_BYTES, SPLIT_STEPS = 1 << 19, 4
+CHUNK_BYTES = STRIP_BYTES = 1 << 19
+"""Bytes converted, and bytes of rows averaged, at a time: small enough for the second-level cache."""
+STRETCH_STRIPS = 8
+"""So many strips a thread reads before it takes the next ones."""
+SPLIT_BYTES, SPLIT_STEPS = 1 << 20, 2
 """Bytes of two rows' colours that are split at a time, and how often before a thread takes the next part."""
 PAGE_BYTES = 4096
 """Unit in which file systems hand out space; a page of zeros is one that was not written yet."""
@@ -488,11 +487,11 @@ def to_physical(raw: NDArray[Any], layout: Layout, out: Pixels) -> None:
     """Raw numbers of any byte order -> physical float32 (BSCALE, BZERO, BLANK applied) in `out`."""
     if raw.itemsize <= 2 or raw.dtype.kind == "f":
         with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = raw
+            numbers = raw
             if layout.bscale != 1.0:
-                out *= np.float32(layout.bscale)
-            if layout.bzero != 0.0:
-                out += np.float32(layout.bzero)
+                numbers = np.multiply(raw, np.float32(layout.bscale), out=out, dtype=np.float32, casting="unsafe")
+            # converted and moved in one pass: threads wait for each other at every call
+            np.add(numbers, np.float32(layout.bzero), out=out, dtype=np.float32, casting="unsafe")
     else:
         # 32-bit integers lose their last digits if they pass float32 before BZERO is added
         out[...] = raw.astype(np.float64) * layout.bscale + layout.bzero
