@@ -39,8 +39,10 @@ LOOSE = np.append(1.0, SPREAD**2)
 """Prior variances: of the common factor next to nothing is known."""
 LEAST_BLUR = 0.05
 """Of the light's variance, that a blur is expected to make where stars are hardly wider than the sharp ones."""
-ROUNDS, STEP, AT_REST, MOST_MOVE = 8, 1e-3, 1e-3, 0.3
-"""Of the iteration; steps and moves in ln."""
+LEAST_LIGHT = 0.1
+"""Of the expected light, below which a fit has run away."""
+ROUNDS, STEP, AT_REST, MOST_MOVE, FARTHEST = 8, 1e-3, 1e-3, 0.3, 4.0
+"""Of the iteration: steps and moves in ln, and how far it may go from what is expected, in units of `SPREAD`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,8 +142,8 @@ def _soft_shares(sharp: Sharp, at_px: tuple[Floats, Floats], moffat: tuple[Float
     return np.asarray(seen @ ENCLOSED_WEIGHT)
 
 
-def curves(share: Floats, covariance: Floats, sharp: Sharp, spreads: Floats) -> Curves:
-    """What each kind of blur makes of the mean shares of bright stars.
+def curves(share: Floats, covariance: Floats, sharp: Sharp, spreads: Floats) -> Curves | None:
+    """What each kind of blur makes of the mean shares of bright stars; fits that ran away are left out.
 
     Parameters
     ----------
@@ -149,29 +151,36 @@ def curves(share: Floats, covariance: Floats, sharp: Sharp, spreads: Floats) -> 
         (10,) free in one common factor, and (10, 10).
     spreads
         (sizes, 11, 11) covariances of the deviations that are tried.
+
+    Returns
+    -------
+    Curves or None
+        None where no fit makes sense.
     """
     parts = [part for blur in BLURS for part in _explained((share, covariance), sharp, blur, spreads)]
-    log_like, found, whole = zip(*parts, strict=True)
-    return Curves(np.array(log_like), np.array(found), np.array(whole), np.tile(spreads, (len(BLURS), 1, 1)))
+    if not parts:
+        return None
+    return Curves(*map(np.array, zip(*parts, strict=True)))
 
 
 def _explained(
     mean: tuple[Floats, Floats], sharp: Sharp, blur: Blur, spreads: Floats
-) -> Iterator[tuple[float, Floats, Floats]]:
-    """Evidence, shares found and shares expected with their slopes, for each size of the deviations."""
+) -> Iterator[tuple[float, Floats, Floats, Floats]]:
+    """Evidence, shares found, shares expected with their slopes, and covariance, of each size of the deviations."""
     share, covariance = mean
     inverses = np.linalg.inv(covariance + spreads[:, :APERTURES, :APERTURES])
     start = place = _expected(sharp, blur)
     for _ in range(ROUNDS):
-        whole = _with_slopes(sharp, blur, place)
+        seen_from, whole = place, _with_slopes(sharp, blur, place)
         move = np.clip(_solved(share, inverses[0], whole, place - start).change, -MOST_MOVE, MOST_MOVE)
-        place = place + move
+        place = np.clip(place + move, start - FARTHEST * SPREAD, start + FARTHEST * SPREAD)
         if np.abs(move).max() < AT_REST:
             break
     for inverse, spread in zip(inverses, spreads, strict=True):
-        found = _solved(share, inverse, whole, place - move - start)
-        moved = whole[0] + found.change @ whole[1:] + found.filtered @ spread[:APERTURES] / found.factor
-        yield found.log_like, np.append(moved[:SOFT], np.maximum(moved[SOFT:], 0.0)), whole
+        found = _solved(share, inverse, whole, seen_from - start)
+        if found.factor > LEAST_LIGHT:  # a star gives light
+            moved = whole[0] + found.change @ whole[1:] + found.filtered @ spread[:APERTURES] / found.factor
+            yield found.log_like, np.append(moved[:SOFT], np.maximum(moved[SOFT:], 0.0)), whole, spread
 
 
 def _expected(sharp: Sharp, blur: Blur) -> Floats:

@@ -83,8 +83,6 @@ CHANGE_ERR, WING_RINGS = 0.1, SOFT + 3
 anchor is wrong by this part of it, the same for all stars. While the profile stays, such errors cancel."""
 LEAST_WINGS_ERR = 0.003
 """Of ln beta: the steps tell it no better."""
-LEAST_LIGHT = 0.1
-"""Of the expected light, below which a fit has run away."""
 LOOSE = np.array([1.0, 0.25])
 """Prior variances of the common factor and of ln FWHM: next to nothing is known of them beforehand."""
 
@@ -469,7 +467,7 @@ def fit_curve(
     likely = np.nonzero(posterior > 1e-9)  # far off, where a fit may have run away, nothing is averaged
     weight = posterior[likely] / posterior[likely].sum()
     curves = [_Curves(weight, trials.found[likely], trials.whole[likely], spreads[likely[0]], LOOSE)]
-    if anchor is not None and rough_beta is not None and posterior[BLURRED:].sum() > LEAST_BLURRED:
+    if anchor is not None and rough_beta is not None and _may_be_blurred(posterior, fwhm_px, anchor):
         curves = _with_blurs(mean, curves[0], (widths, anchor), float(np.logaddexp.reduce(log_weight, axis=None)))
     middle, variance, found = _averaged(mean, curves)
     beta = float(np.exp(weight @ np.log(betas)[likely[1]]))
@@ -502,6 +500,11 @@ class _Curves:
         return np.asarray(self.found[:, SOFT:].sum(axis=1, keepdims=True))
 
 
+def _may_be_blurred(posterior: Floats, fwhm_px: float, anchor: Anchor) -> bool:
+    """Whether stars have a profile as the air does not make it, and are longer than the anchor's."""
+    return bool(posterior[BLURRED:].sum() > LEAST_BLURRED and fwhm_px * anchor.axes[0] > anchor.profile.fwhm_px)
+
+
 def _averaged(mean: Mean, curves: list[_Curves]) -> tuple[Floats, Floats, Floats]:
     """(10,) share in each aperture and its relative variance, and (11,) share of each ring and of all beyond."""
     weight = np.concatenate([part.weight for part in curves])
@@ -528,6 +531,8 @@ def _with_blurs(
     )
     spreads = _blur_spreads(widths, anchor)
     explained = blurred.curves(mean.share, mean.covariance, sharp, spreads)
+    if explained is None:
+        return [curves]
     odds = DEVIATION_ODDS[BLURRED:].sum() / explained.log_like.size
     part = float(expit(np.logaddexp.reduce(explained.log_like) + np.log(odds) - evidence))
     weight = part * _normalised(explained.log_like)
@@ -619,7 +624,7 @@ def _trials(
     filtered = left @ inverse
     chi2 = (filtered * left).sum(axis=-1)
     log_like = -0.5 * (chi2 - np.linalg.slogdet(inverse)[1][:, None] + np.log(np.abs(determinant)))
-    log_like = np.where(factor > LEAST_LIGHT, log_like, -np.inf)  # a star gives light
+    log_like = np.where(factor > blurred.LEAST_LIGHT, log_like, -np.inf)  # a star gives light
     found = plain + filtered @ spreads[:, :APERTURES] / factor[..., None]
     found[..., SOFT:] = np.maximum(found[..., SOFT:], 0.0)
     return _Trials(log_like, log_width, np.stack((plain, slope), axis=-2), found)

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nsgd.measure import apertures, blurred, photometry
 from nsgd.records import Floats, Pixels
@@ -73,6 +75,7 @@ def test_noisy_sums_find_a_planted_blur_again(kind: int) -> None:
     for _ in range(20):
         seen = 3.0 * (true[:-1] + err * rng.normal(size=err.size))
         curves = blurred.curves(seen, np.diag((3.0 * err) ** 2), sharp, spreads)
+        assert curves is not None
         best = np.argmax(curves.log_like)
         of_kind = np.arange(curves.log_like.size) // len(spreads) == kind
         assert curves.log_like[of_kind].max() > curves.log_like.max() - 3.0
@@ -86,9 +89,22 @@ def test_sums_that_no_blur_explains_are_left_to_the_moffat() -> None:
     plain = apertures.shares(outline.fwhm_px, np.array(4.4), np.array(2.6))
     spreads = np.array([np.diag((0.002 * np.append(plain, 0.01)) ** 2)])
     curves = blurred.curves(plain, np.diag((1e-3 * plain) ** 2), sharp_of(outline), spreads)
+    assert curves is not None
     # as likely as numbers known to 0.1 % would be by the Moffat that they were made of
     known = -0.5 * np.linalg.slogdet(np.diag((1e-3 * plain) ** 2) + spreads[0][:-1, :-1])[1]
     assert curves.log_like.max() < known - 10.0
+
+
+@given(st.lists(st.floats(-0.5, 1.5), min_size=10, max_size=10), st.floats(1.5, 15.0), st.floats(1.0, 9.0))
+@pytest.mark.filterwarnings("error")
+def test_whatever_the_sums_are_no_fit_runs_away(share: list[float], beta: float, fwhm_px: float) -> None:
+    sharp = replace(sharp_of(WIDE), beta=beta, fwhm_px=fwhm_px)
+    spreads = np.array([np.diag(np.full(11, 0.002**2))])
+    curves = blurred.curves(np.array(share), np.diag(np.full(10, 1e-4)), sharp, spreads)
+    if curves is not None:
+        assert np.isfinite(curves.log_like).all()
+        assert np.isfinite(curves.found).all()
+        assert np.isfinite(curves.whole).all()
 
 
 @pytest.mark.parametrize(
