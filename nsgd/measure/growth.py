@@ -440,7 +440,7 @@ def _damping(left: Floats, variance: Floats) -> Floats:
 def _trust(left: Floats, inverse: Floats) -> Floats:
     """(n,) weight of each star by how well it follows the mean curve."""
     misfit = (left * _times(inverse, left)).sum(axis=0) / (APERTURES - 1)
-    most = MOST_MISFIT * max(float(np.median(misfit)), 1.0)
+    most = MOST_MISFIT * max(float(_medians(misfit[None])[0]), 1.0)
     return np.asarray(np.minimum(1.0, (most / np.maximum(misfit, 1e-9)) ** 2))
 
 

@@ -187,10 +187,11 @@ def _vote_shift(catalogue: Points, sub: Points, guess: Transform, size_px: tuple
 def _commonest(dx: Floats, dy: Floats) -> int:
     """Number of the first difference in a cell that holds most of them, of cells that overlap by halves."""
     most, first = 0, 0
+    across, down = dx / VOTE_CELL_PX, dy / VOTE_CELL_PX
+    rows = np.int32(2.0 * np.abs(down).max() + 3.0)  # so many cells lie above one another at most
     for ox in (0.0, 0.5):
         for oy in (0.0, 0.5):
-            i = np.floor(dx / VOTE_CELL_PX + ox).astype(np.int64)
-            cell = i * 1_000_003 + np.floor(dy / VOTE_CELL_PX + oy).astype(np.int64)
+            cell = np.floor(across + ox).astype(np.int32) * rows + np.floor(down + oy).astype(np.int32)
             fullest, number = _fullest(cell)
             place = int(np.isin(cell, fullest).argmax())
             if number > most or (number == most and place < first):
@@ -198,7 +199,7 @@ def _commonest(dx: Floats, dy: Floats) -> int:
     return first
 
 
-def _fullest(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _fullest(cells: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
     """The cells that occur most often, and how often that is."""
     ordered = np.sort(cells)
     begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))

@@ -254,7 +254,7 @@ def _masked_sums(pixels: Pixels, mask: Mask, first: tuple[Floats, Floats], cell:
         band = np.arange(rows.start // high, -(-rows.stop // high))
         shape, of_cell = (band.size, -1, width), band * high // cell
         part, starry = pixels[rows, :width].reshape(shape), mask[rows, :width].reshape(shape)
-        columns[:3, band[0] : band[-1] + 1] = _column_sums(part, starry, base[of_cell], limit2[of_cell])
+        _column_sums(part, starry, (base[of_cell], limit2[of_cell]), columns[:3, band[0] : band[-1] + 1])
 
     shared(fill, row_bands(height, width, high))
     np.multiply(columns[0], np.arange(width, dtype=np.float32) % cell, out=columns[3])
@@ -271,23 +271,24 @@ def row_bands(height: int, width: int, high: int) -> list[slice]:
     return portions + [slice(whole, height)] * (height > whole)
 
 
-def _column_sums(pixels: Pixels, mask: Mask, base: Pixels, limit2: Pixels) -> Pixels:
-    """(3, n, width) number, offset and place down of what is star-free in the columns of n bands (n, rows, width).
+def _column_sums(pixels: Pixels, mask: Mask, first: tuple[Pixels, Pixels], out: Pixels) -> None:
+    """Fill (3, n, width) `out` with number, offset and place down of what is star-free in the columns of n bands.
 
     Sums run down the columns first: the processor adds a whole row to another at once.
     """
+    base, limit2 = first
     offset = pixels - base
     kept = offset * offset
     keep = kept < limit2
     kept[...] = np.greater(keep, mask, out=keep)
     offset *= kept
-    weight = np.stack((np.ones(pixels.shape[1]), np.arange(pixels.shape[1]))).astype(np.float32)
-    total = (weight[:1] @ offset)[:, 0]
-    if not np.isfinite(total).all():  # missing pixels (NaN: empty borders, BLANK) take no part
+    np.matmul(np.ones((1, pixels.shape[1]), np.float32), offset, out=out[1, :, None])
+    if not np.isfinite(out[1]).all():  # missing pixels (NaN: empty borders, BLANK) take no part
         known = np.isfinite(pixels)
-        return _column_sums(np.where(known, pixels, np.float32(0.0)), mask | ~known, base, limit2)
-    number, down = np.moveaxis(weight @ kept, 1, 0)
-    return np.stack((number, total, down))
+        _column_sums(np.where(known, pixels, np.float32(0.0)), mask | ~known, first, out)
+        return
+    weight = np.stack((np.ones(pixels.shape[1]), np.arange(pixels.shape[1]))).astype(np.float32)
+    out[0], out[2] = np.moveaxis(weight @ kept, 1, 0)
 
 
 def _slopes(level: Floats) -> tuple[Floats, Floats]:
