@@ -201,12 +201,12 @@ class _Solved(NamedTuple):
     """(3,) of the figures."""
     factor: float
     filtered: Floats
-    """(10,) what is left, times the inverse covariance."""
+    """(10,) what the fit leaves over, times the inverse covariance."""
     log_like: float
 
 
 def _solved(share: Floats, inverse: Floats, whole: Floats, off: Floats) -> _Solved:
-    """One step to the factor and figures that are likeliest, for shares that are linear in them; `off` the expected."""
+    """One step to the likeliest factor and figures, as if shares were linear in these; they lie `off` the expected."""
     seen = whole[:, :APERTURES]
     factor = float(seen[0] @ inverse @ share / (seen[0] @ inverse @ seen[0]))
     design = np.concatenate((seen[:1], factor * seen[1:]))

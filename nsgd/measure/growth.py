@@ -5,7 +5,8 @@ The sums of the sub's bright stars in soft and hard apertures are fitted by a Mo
 profile deviates from a Moffat, are those of the series' first sub unless the data contradict them: a
 prior with a narrow peak and broad wings, so that wings change only when they visibly do. Without that
 prior a curve costs 1.3 to 1.6 times the photon limit in faint or cloudy subs, with it 1.04 to 1.2
-times (Cramer-Rao), and whatever is wrong with the anchor's curve cancels in ratios.
+times (Cramer-Rao), and whatever is wrong with the anchor's curve cancels in ratios. Stars that are out of focus or
+trailed are tried as the anchor's, spread over a pupil or along a line (`blurred`).
 """
 
 from __future__ import annotations
@@ -475,7 +476,8 @@ def fit_curve(
     profile = Profile(beta, found - whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta)), fwhm, widths[0])
     wings = 1.0 - middle[WING_RINGS - 1]
     before = wings if anchor is None else weight @ _wings_before(anchor, profile, likely[0])
-    told = NOTHING_TOLD if rough_beta is None else _wings_told(trials, posterior, np.log(betas))
+    of_air = posterior * curves[0].weight.sum()
+    told = NOTHING_TOLD if rough_beta is None else _wings_told(trials, of_air, np.log(betas))
     return Fit(middle, np.sqrt(variance), profile, CHANGE_ERR * abs(float(wings - before)), told)
 
 
@@ -546,7 +548,7 @@ def _wings_told(trials: _Trials, weight: Floats, place: Floats) -> Wings:
     Parameters
     ----------
     weight
-        (sizes, betas) posterior probability of each trial.
+        (sizes, betas) posterior probability of each trial, explained blurs having the rest.
     """
     order = np.argsort(place, kind="stable")
     cell = np.empty(place.size)
