@@ -40,11 +40,12 @@ CARD = 80
 MAX_HEADER_BYTES = 1 << 20
 MAX_HDUS = 64
 CHUNK_BYTES = STRIP_BYTES = 1 << 19
-"""Bytes converted, and bytes of rows averaged, at a time: small enough for the second-level cache."""
+"""Bytes converted, and bytes of rows averaged, at a time: a second-level cache holds them, and with less of them the
+threads wait for each other more often than they gain."""
 STRETCH_STRIPS = 8
 """So many strips a thread reads before it takes the next ones."""
-SPLIT_BYTES, SPLIT_STEPS = 1 << 20, 2
-"""Bytes of two rows' colours that are split at a time, and how often before a thread takes the next part."""
+SPLIT_PIXELS, SPLIT_STEPS = 1 << 20, 2
+"""Pixels whose colours are split at a time, and how often before a thread takes the next part."""
 PAGE_BYTES = 4096
 """Unit in which file systems hand out space; a page of zeros is one that was not written yet."""
 
@@ -404,7 +405,7 @@ def split_while_read(file: Source, layout: Layout, cards: Cards) -> Split | None
     if not np.any(probes, axis=0).all():
         return None
     planes = empty_planes(layout.shape, pattern)
-    step = max(SPLIT_BYTES // (2 * width), 1)
+    step = max(SPLIT_PIXELS // (2 * width), 1)
 
     def part(first: int) -> bool:
         strip = np.empty((2 * step, width), np.float32)
@@ -485,16 +486,16 @@ def filled(fill: Fill, window: memoryview) -> bool:
 
 def to_physical(raw: NDArray[Any], layout: Layout, out: Pixels) -> None:
     """Raw numbers of any byte order -> physical float32 (BSCALE, BZERO, BLANK applied) in `out`."""
-    if raw.itemsize <= 2 or raw.dtype.kind == "f":
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if raw.itemsize <= 2 or raw.dtype.kind == "f":
             numbers = raw
             if layout.bscale != 1.0:
                 numbers = np.multiply(raw, np.float32(layout.bscale), out=out, dtype=np.float32, casting="unsafe")
             # converted and moved in one pass: threads wait for each other at every call
             np.add(numbers, np.float32(layout.bzero), out=out, dtype=np.float32, casting="unsafe")
-    else:
-        # 32-bit integers lose their last digits if they pass float32 before BZERO is added
-        out[...] = raw.astype(np.float64) * layout.bscale + layout.bzero
+        else:
+            # 32-bit integers lose their last digits if they pass float32 before BZERO is added
+            out[...] = raw.astype(np.float64) * layout.bscale + layout.bzero
     if layout.blank is not None:
         out[raw == layout.blank] = np.nan
 

@@ -38,8 +38,6 @@ ENCLOSED, ENCLOSED_WEIGHT = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 def edges_px(radius_px: Floats, axes: tuple[float, float], x: Floats, y: Floats) -> Floats:
     """(..., radii, places, angles) distances of elliptical edges from places inside them, evenly all round.
 
-    A place outside of an aperture is taken to lie on its edge.
-
     Parameters
     ----------
     radius_px

@@ -42,7 +42,8 @@ LEAST_BLUR = 0.05
 LEAST_LIGHT = 0.1
 """Of the expected light, below which a fit has run away."""
 ROUNDS, STEP, AT_REST, MOST_MOVE, FARTHEST = 8, 1e-3, 1e-3, 0.3, 4.0
-"""Of the iteration: steps and moves in ln, and how far it may go from what is expected, in units of `SPREAD`."""
+"""Of the iteration: steps and moves in ln, and how far it may go from what is expected, in units of `SPREAD`; a fit
+that would still move so much is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +69,7 @@ class Sharp:
     fwhm_px: float
     beta: float
     deviation: Floats
-    """(11,) share of each soft aperture, of each ring and of all beyond, less the Moffat's."""
+    """(11,) share of each ring in the wings and of all beyond, less the Moffat's; 0 nearer."""
     seen_fwhm_px: float
     """Of the blurred light, geometric mean of both axes."""
     aperture_fwhm_px: float
@@ -124,7 +125,8 @@ def shares(sharp: Sharp, blur: Blur, place: Floats) -> Floats:
     of_place = (slice(None), None, None, None)
     outside = outside_share(radius, width[of_place], beta[of_place], 2.0 * PIXEL_VARIANCE).mean(axis=-1) @ blur.weight
     edges = np.pad(1.0 - outside, ((0, 0), (1, 1)), constant_values=((0, 0), (0.0, 1.0)))
-    return np.concatenate((soft, np.diff(edges)), axis=1) + sharp.deviation
+    rest = 1.0 - sharp.deviation.sum()  # of the light; the wings' deviation has the other part
+    return np.asarray(rest * np.concatenate((soft, np.diff(edges)), axis=1) + sharp.deviation)
 
 
 def _soft_shares(sharp: Sharp, at_px: tuple[Floats, Floats], moffat: tuple[Floats, Floats]) -> Floats:
@@ -168,19 +170,29 @@ def _explained(
 ) -> Iterator[tuple[float, Floats, Floats, Floats]]:
     """Evidence, shares found, shares expected with their slopes, and covariance, of each size of the deviations."""
     share, covariance = mean
-    inverses = np.linalg.inv(covariance + spreads[:, :APERTURES, :APERTURES])
     start = place = _expected(sharp, blur)
-    for _ in range(ROUNDS):
-        seen_from, whole = place, _with_slopes(sharp, blur, place)
-        move = np.clip(_solved(share, inverses[0], whole, place - start).change, -MOST_MOVE, MOST_MOVE)
-        place = np.clip(place + move, start - FARTHEST * SPREAD, start + FARTHEST * SPREAD)
-        if np.abs(move).max() < AT_REST:
-            break
-    for inverse, spread in zip(inverses, spreads, strict=True):
-        found = _solved(share, inverse, whole, seen_from - start)
-        if found.factor > LEAST_LIGHT:  # a star gives light
-            moved = whole[0] + found.change @ whole[1:] + found.filtered @ spread[:APERTURES] / found.factor
+    low, high = start - FARTHEST * SPREAD, start + FARTHEST * SPREAD
+    high[1] = np.log(_largest_px(sharp, blur))
+    for spread in spreads[::-1]:  # the loosest fit leads the others
+        inverse = np.linalg.inv(covariance + spread[:APERTURES, :APERTURES])
+        for _ in range(ROUNDS):
+            whole = _with_slopes(sharp, blur, place)
+            found = _solved(share, inverse, whole, place - start)
+            if np.abs(found.change).max() < AT_REST:
+                break
+            place = np.clip(place + np.clip(found.change, -MOST_MOVE, MOST_MOVE), low, high)
+        if found.factor < LEAST_LIGHT or np.abs(found.change).max() > MOST_MOVE:
+            continue  # a star gives light, and a fit comes to rest
+        moved = whole[0] + found.change @ whole[1:] + found.filtered @ spread[:APERTURES] / found.factor
+        if (moved[: SOFT + 1] > 0).all():
             yield found.log_like, np.append(moved[:SOFT], np.maximum(moved[SOFT:], 0.0)), whole, spread
+
+
+def _largest_px(sharp: Sharp, blur: Blur) -> float:
+    """Size at which the farthest place lies on the edge of the innermost sharp aperture."""
+    return float(
+        hard_radius(sharp.aperture_fwhm_px)[0] / np.hypot(blur.x / sharp.axes[0], blur.y / sharp.axes[1]).max()
+    )
 
 
 def _expected(sharp: Sharp, blur: Blur) -> Floats:

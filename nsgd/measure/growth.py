@@ -62,7 +62,7 @@ _SIZE_OF = np.append(np.arange(DEVIATIONS.size), np.arange(BLURRED, DEVIATIONS.s
 KEPT_ODDS, KEPT_DOUBT = 0.85, 0.15
 """Probability that the wings of such a star are the anchor's, and the relative doubt of their light in each ring."""
 LEAST_BLURRED = 1e-3
-"""Probability of such a blur from which on it is explained (`blurred`); more seldom nothing would come of it."""
+"""Probability of such a blur from which on an explanation is sought (`blurred`): the air alone makes most subs."""
 BLUR_DEVIATIONS, BLUR_HALO, BLUR_DOUBT = np.array([0.002, 0.012, 0.064]), 0.001, 0.05
 """Sizes of the deviations from a blurred profile, of its halo, and the relative doubt of its wings in each ring."""
 HALO_WIDTH, HALO_BETA = 3.2, 2.2
@@ -114,7 +114,7 @@ class Anchor:
     wings: Floats
     """(11,) share of each ring from `WING_RINGS` on and of all beyond if they shine as in that sub, else 0."""
     deviation: Floats
-    """(11,) of that, by how much it differs from a Moffat's."""
+    """(11,) in the same rings and beyond, that sub's profile less its Moffat."""
     axes: tuple[float, float]
     """Long and short axis of this sub's apertures, of an ellipse with the area of the unit circle."""
 
@@ -448,9 +448,10 @@ def _trust(left: Floats, inverse: Floats) -> Floats:
 def fit_curve(
     mean: Mean, aperture_fwhm_px: float, fwhm_px: float, anchor: Anchor | None, rough_beta: float | None = None
 ) -> Fit:
-    """Posterior mean of the curve over beta (the steps of `BETAS`) and over the size of the deviations.
+    """Posterior mean of the curve over beta (the steps of `BETAS`), over the size of the deviations, and over blurs.
 
-    The width is fitted.
+    The width is fitted. The profile's width and beta are those of a Moffat also where a blur explains the curve; its
+    deviation has the rest.
 
     Parameters
     ----------
@@ -475,9 +476,11 @@ def fit_curve(
     fwhm = float(np.exp(weight @ trials.log_width[likely]))
     profile = Profile(beta, found - whole_shares(aperture_fwhm_px, np.array(fwhm), np.array(beta)), fwhm, widths[0])
     wings = 1.0 - middle[WING_RINGS - 1]
-    before = wings if anchor is None else weight @ _wings_before(anchor, profile, likely[0])
-    of_air = posterior * curves[0].weight.sum()
-    told = NOTHING_TOLD if rough_beta is None else _wings_told(trials, of_air, np.log(betas))
+    of_air = float(curves[0].weight.sum())
+    before = wings
+    if anchor is not None:
+        before = of_air * weight @ _wings_before(anchor, profile, likely[0]) + (1.0 - of_air) * anchor.wings.sum()
+    told = NOTHING_TOLD if rough_beta is None else _wings_told(trials, of_air * posterior, np.log(betas))
     return Fit(middle, np.sqrt(variance), profile, CHANGE_ERR * abs(float(wings - before)), told)
 
 
@@ -503,7 +506,7 @@ class _Curves:
 
 
 def _may_be_blurred(posterior: Floats, fwhm_px: float, anchor: Anchor) -> bool:
-    """Whether stars have a profile as the air does not make it, and are longer than the anchor's."""
+    """Whether the stars, longer than the anchor's, may have a profile as the air does not make it."""
     return bool(posterior[BLURRED:].sum() > LEAST_BLURRED and fwhm_px * anchor.axes[0] > anchor.profile.fwhm_px)
 
 
@@ -529,13 +532,14 @@ def _with_blurs(
     """
     widths, anchor = expected
     sharp = blurred.Sharp(
-        anchor.profile.fwhm_px, anchor.profile.beta, anchor.deviation, widths[1], widths[0], anchor.axes
-    )
+        anchor.profile.fwhm_px, anchor.profile.beta, anchor.deviation,
+        seen_fwhm_px=widths[1], aperture_fwhm_px=widths[0], axes=anchor.axes,
+    )  # fmt: skip
     spreads = _blur_spreads(widths, anchor)
     explained = blurred.curves(mean.share, mean.covariance, sharp, spreads)
     if explained is None:
         return [curves]
-    odds = DEVIATION_ODDS[BLURRED:].sum() / explained.log_like.size
+    odds = DEVIATION_ODDS[BLURRED:].sum() / (len(blurred.BLURS) * len(spreads))
     part = float(expit(np.logaddexp.reduce(explained.log_like) + np.log(odds) - evidence))
     weight = part * _normalised(explained.log_like)
     likely = _Curves(weight, explained.found, explained.whole, explained.spread, blurred.LOOSE)

@@ -108,8 +108,9 @@ def test_a_sub_tells_the_planted_beta_within_its_error() -> None:
     assert np.abs(pulls).max() < 3.5
 
 
-def test_stars_out_of_focus_tell_no_beta() -> None:
+@pytest.mark.parametrize("blur", [{"donut_px": 7.0}, {"trail_px": 6.0}], ids=["defocused", "trailed"])
+def test_stars_that_something_else_than_the_air_blurs_tell_no_beta(blur: dict[str, float]) -> None:
     field = field_of(77, stars=250)
     catalogue = catalogue_from(frame_of(field, clear(), 1), Measure())
-    facts = facts_of(frame_of(field, clear(CAMERA, psf=replace(PSF, donut_px=7.0)), 2), catalogue)
+    facts = facts_of(frame_of(field, clear(CAMERA, psf=replace(PSF, **blur)), 2), catalogue)
     assert np.isnan(facts.wings[0, 0])
