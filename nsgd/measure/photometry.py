@@ -24,7 +24,7 @@ from nsgd.threads import shared
 
 MARGIN_FWHM = 2.0
 """Stars nearer to an edge than this are not measured."""
-GROWTH_STARS = 100
+GROWTH_STARS = 64
 SAME_STAR_PX = 1.0
 """Stars of a list that lie no farther apart are one."""
 FOREIGN_ERR = 0.1
