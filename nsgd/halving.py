@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nsgd.counts import Counts
 from nsgd.records import Pixels
 
 
@@ -14,3 +15,13 @@ def halve(pixels: Pixels, out: Pixels) -> None:
     pairs = pixels[0:height:2] + pixels[1:height:2]
     np.add(pairs[:, 0:width:2], pairs[:, 1:width:2], out=out)
     out *= np.float32(0.25)
+
+
+def halve_counts(counts: Counts, out: Pixels) -> None:
+    """`halve` of numbers as a file holds them."""
+    height, width = 2 * out.shape[0], 2 * out.shape[1]
+    # sums of whole numbers are exact, so that it does not matter when the zero point is added
+    pairs = np.add(counts.raw[0:height:2], counts.raw[1:height:2], dtype=np.float32, casting="unsafe")
+    np.add(pairs[:, 0:width:2], pairs[:, 1:width:2], out=out)
+    out *= np.float32(0.25)
+    out += np.float32(counts.zero)

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nsgd.counts import Light
+
     Floats: TypeAlias = NDArray[np.float64]
     Floats32: TypeAlias = NDArray[np.float32]
     Flags: TypeAlias = NDArray[np.uint8]
     Pixels: TypeAlias = NDArray[np.float32]
 else:
     # Names of annotations only: what tells the state of the sky must not wait for numpy.
-    Floats = Floats32 = Flags = Pixels = object
+    Floats = Floats32 = Flags = Pixels = Light = object
 
 NAN = float("nan")
 
@@ -98,7 +100,8 @@ class Plane:
 
     name: str
     """"L" for mono, else "R", "G", "B"."""
-    pixels: Pixels
+    light: Light
+    """(h, w) what the pixels are looked up in; `pixels` has them all as float32."""
     origin_x_px: float = 0.0
     origin_y_px: float = 0.0
     step_px: int = 1
@@ -107,6 +110,15 @@ class Plane:
     halved: Pixels | None = field(default=None, init=False)
     """(h // 2, w // 2) means over 2 x 2 of these very pixels, where they were made while the file was read; a plane
     that `replace` makes of this one has none."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """(h, w) float32; numbers that were kept as the file holds them are turned into it at the first look."""
+        light = self.light
+        if not hasattr(light, "raw"):
+            return light
+        object.__setattr__(self, "light", light[...])
+        return self.pixels
 
     def with_halved(self, halved: Pixels | None) -> Plane:
         """The same plane with its averages."""

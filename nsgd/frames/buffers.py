@@ -9,8 +9,10 @@ import math
 import mmap
 import weakref
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nsgd.records import Pixels
 
@@ -24,18 +26,23 @@ _PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if h
 
 
 def empty(shape: tuple[int, ...]) -> Pixels:
-    """An array of float32 whose memory serves the next one as soon as neither it nor a view of it is left.
+    """`room` for float32."""
+    return room(shape, np.dtype(np.float32))
+
+
+def room(shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
+    """An array whose memory serves the next one as soon as neither it nor a view of it is left.
 
     Raises
     ------
     MemoryError
         There is not so much.
     """
-    count = math.prod(shape)
-    if not LEAST_BYTES <= 4 * count <= MOST_KEPT_BYTES:
-        return np.empty(shape, np.float32)
-    block = _block(4 * count)
-    whole = np.frombuffer(block, np.float32)
+    nbytes = kind.itemsize * math.prod(shape)
+    if not LEAST_BYTES <= nbytes <= MOST_KEPT_BYTES:
+        return np.empty(shape, kind)
+    block = _block(nbytes)
+    whole = np.frombuffer(block, kind)
     weakref.finalize(whole, _give_back, block).atexit = False
     return whole.reshape(shape)
 

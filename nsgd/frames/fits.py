@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.counts import Counts, Light
 from nsgd.errors import NotASub, UnreadableFrame
-from nsgd.frames.buffers import empty
+from nsgd.frames.buffers import empty, room
 from nsgd.frames.header import Card, Cards, Value, bayer_pattern, stated_binning
 from nsgd.frames.planes import (
     SAMPLE_RUN_PIXELS,
@@ -31,7 +32,7 @@ from nsgd.frames.planes import (
     sample_places,
 )
 from nsgd.frames.source import Source
-from nsgd.halving import halve
+from nsgd.halving import halve, halve_counts
 from nsgd.records import Pixels
 from nsgd.threads import shared
 
@@ -44,6 +45,8 @@ CHUNK_BYTES = STRIP_BYTES = 1 << 19
 threads wait for each other more often than they gain."""
 STRETCH_STRIPS = 8
 """So many strips a thread reads before it takes the next ones."""
+KEPT_PIXELS = 8_000_000
+"""Pictures of so many pixels are kept as their file holds them."""
 SPLIT_PIXELS, SPLIT_STEPS = 1 << 20, 2
 """Pixels whose colours are split at a time, and how often before a thread takes the next part."""
 PAGE_BYTES = 4096
@@ -225,7 +228,9 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
         return Decoded(cards, np.empty(0, np.float32), type_maximum(layout), split)
     height, width = layout.shape[-2:]
     halved = empty((height // 2, width // 2)) if len(layout.shape) == 2 else None
-    pixels = read_pixels(file, layout, halved)
+    # a worker's answer travels as floats
+    kept = isinstance(file, FileIO) and _may_be_kept(layout) and not bayer_pattern(cards, height)
+    pixels = read_counts(file, layout, halved) if halved is not None and kept else read_pixels(file, layout, halved)
     unwritten = unwritten_share(pixels, layout)
     if unwritten and not _sum_is_right(file, cards, layout):
         raise UnreadableFrame(
@@ -236,7 +241,14 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
     return Decoded(cards, pixels, type_maximum(layout), halved=halved)
 
 
-def unwritten_share(pixels: Pixels, layout: Layout) -> float:
+def _may_be_kept(layout: Layout) -> bool:
+    """Whether a picture is large enough to be worth it, and written in 16-bit numbers that differ from ADU by a whole
+    number at most."""
+    plain = layout.bitpix == 16 and layout.bscale == 1.0 and layout.blank is None
+    return plain and layout.pixels >= KEPT_PIXELS and layout.bzero in (0.0, 32768.0)
+
+
+def unwritten_share(pixels: Light, layout: Layout) -> float:
     """Share of the pixels that lie in whole pages of zero bytes, where zero bytes do not mean the value 0.
 
     Reserved space reads as zeros; under BZERO = 32768 these would pass for half of full scale.
@@ -360,27 +372,58 @@ def read_pixels(file: Source, layout: Layout, halved: Pixels | None = None) -> P
     """
     width = layout.shape[-1]
     rows = empty((layout.pixels // width, width))
-    row_bytes = width * abs(layout.bitpix) // 8
-    high = 2 * max(STRIP_BYTES // (2 * row_bytes), 1)
 
-    def strip(top: int, fill: Fill) -> None:
-        _read_stretch(fill, layout, rows[top : top + high].reshape(-1))
+    def strip(part: slice, fill: Fill) -> None:
+        _read_stretch(fill, layout, rows[part].reshape(-1))
         if halved is not None:
-            halve(rows[top : top + high], halved[top // 2 : (top + high) // 2])
+            halve(rows[part], halved[part.start // 2 : part.stop // 2])
+
+    _read_rows(file, layout, strip)
+    return rows.reshape(layout.shape)
+
+
+def read_counts(file: Source, layout: Layout, halved: Pixels) -> Counts:
+    """A picture in one plane of 16-bit numbers as they are, and `halved` as `read_pixels` fills it.
+
+    Raises
+    ------
+    UnreadableFrame
+        As `read_pixels`.
+    """
+    counts = Counts(room(layout.shape, np.dtype(_RAW_TYPES[16])), layout.bzero)
+
+    def strip(part: slice, fill: Fill) -> None:
+        rows = counts.raw[part]
+        if not filled(fill, rows.reshape(-1).view(np.uint8).data):
+            raise _ended_early(layout)
+        halve_counts(Counts(rows, counts.zero), halved[part.start // 2 : part.stop // 2])
+
+    _read_rows(file, layout, strip)
+    return counts
+
+
+def _read_rows(file: Source, layout: Layout, strip: Callable[[slice, Fill], None]) -> None:
+    """Let `strip` read all rows of a picture, an even number of them at a time, by two threads where that may be."""
+    width = layout.shape[-1]
+    height = layout.pixels // width
+    high = 2 * max(STRIP_BYTES // (2 * width * abs(layout.bitpix) // 8), 1)
 
     def stretch(first: int) -> None:
         fill = _from(number, layout, slice(first * width, None))
-        for top in range(first, min(first + STRETCH_STRIPS * high, len(rows)), high):
-            strip(top, fill)
+        for top in range(first, min(first + STRETCH_STRIPS * high, height), high):
+            strip(slice(top, min(top + high, height)), fill)
 
     if isinstance(file, FileIO) and hasattr(os, "preadv"):
         number = file.fileno()
-        shared(stretch, range(0, len(rows), STRETCH_STRIPS * high))
+        shared(stretch, range(0, height, STRETCH_STRIPS * high))
     else:
         file.seek(layout.offset)
-        for top in range(0, len(rows), high):
-            strip(top, file.readinto)
-    return rows.reshape(layout.shape)
+        for top in range(0, height, high):
+            strip(slice(top, min(top + high, height)), file.readinto)
+
+
+def _ended_early(layout: Layout) -> UnreadableFrame:
+    return UnreadableFrame("The file ended before its last pixel.", may_retry=True, bytes_needed=layout.end)
 
 
 def split_while_read(file: Source, layout: Layout, cards: Cards) -> Split | None:
@@ -465,7 +508,7 @@ def _read_stretch(fill: Fill, layout: Layout, out: Pixels) -> None:
     for done in range(0, out.size, raw.size):
         pixels = out[done : done + raw.size]
         if not filled(fill, window[: pixels.size * raw.itemsize]):
-            raise UnreadableFrame("The file ended before its last pixel.", may_retry=True, bytes_needed=layout.end)
+            raise _ended_early(layout)
         to_physical(raw[: pixels.size], layout, pixels)
 
 

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.counts import Light
 from nsgd.errors import UnreadableFrame
 from nsgd.frames.buffers import empty
 from nsgd.frames.header import Cards, bayer_pattern, clean
@@ -44,7 +46,7 @@ class Decoded:
     """What a format's reader hands over."""
 
     cards: Cards
-    pixels: Pixels
+    pixels: Light
     """(height, width), or (3, height, width) for a colour picture; physical units. None of them where `split` is."""
     type_maximum: float = 0.0
     """Largest number the file's integers can hold, physical units; 0 for floating point."""
@@ -104,39 +106,43 @@ def frame_of(path: Path, header: HeaderFacts, decoded: Decoded) -> Frame:
 
 def _planes(decoded: Decoded, header: HeaderFacts) -> tuple[tuple[Plane, ...], str]:
     """The picture's colour planes and, of a mosaic, its pattern."""
-    pixels = without_empty_edges(decoded.pixels)
-    pattern = bayer_pattern(decoded.cards, pixels.shape[-2]) if pixels.ndim == 2 else ""
-    if pattern and header.binning > 1 and not shows_mosaic(pixels, pattern):
+    light = without_empty_edges(decoded.pixels)
+    pattern = bayer_pattern(decoded.cards, light.shape[-2]) if light.ndim == 2 else ""
+    if pattern and header.binning > 1 and not shows_mosaic(light[...], pattern):
         pattern = ""
-    if pixels.ndim == 3:
-        return tuple(Plane(name, plane) for name, plane in zip("RGB", pixels, strict=True)), pattern
+    if light.ndim == 3:
+        return tuple(Plane(name, plane) for name, plane in zip("RGB", light[...], strict=True)), pattern
     if pattern:
-        return split_bayer(pixels, pattern), pattern
-    return (Plane("L", pixels).with_halved(decoded.halved if pixels is decoded.pixels else None),), pattern
+        return split_bayer(light[...], pattern), pattern
+    return (Plane("L", light).with_halved(decoded.halved if light is decoded.pixels else None),), pattern
 
 
-def without_empty_edges(pixels: Pixels) -> Pixels:
+def without_empty_edges(pixels: Light) -> Light:
     """The picture with rows and columns of nothing but zeros as missing (NaN).
 
     They are what registration leaves at a border, or space of a file that was reserved and not written. A picture
     of zeros only stays as it is.
     """
-    planes = pixels.reshape(-1, *pixels.shape[-2:])
-    rows, columns = _empty_rows(planes), _empty_rows(planes.swapaxes(1, 2))
+    rows, columns = _empty_lines(pixels, 0), _empty_lines(pixels, 1)
     if rows.all() or not (rows.any() or columns.any()):
         return pixels
-    kept = np.array(pixels)
+    kept = np.array(pixels[...])
     kept[..., rows, :] = np.nan
     kept[..., :, columns] = np.nan
     return kept
 
 
-def _empty_rows(planes: Pixels) -> NDArray[np.bool_]:
-    """Which rows are zero throughout, in all of the planes (planes, rows, columns)."""
-    last = planes.shape[2] - 1
-    empty: NDArray[np.bool_] = np.logical_not(planes[:, :, [0, last // 3, last]].any(axis=(0, 2)))
-    candidates = np.flatnonzero(empty)
-    empty[candidates] = [not planes[:, row].any() for row in candidates]
+def _empty_lines(pixels: Light, axis: int) -> NDArray[np.bool_]:
+    """Which rows (axis 0) or columns (1) are zero throughout, in all of the planes (..., rows, columns)."""
+    last = pixels.shape[-1 - axis] - 1
+
+    def lit(lines: Any, places: Any) -> NDArray[np.bool_]:
+        part = pixels[(..., lines, places) if axis == 0 else (..., places, lines)]
+        return np.asarray(part.reshape(-1, *part.shape[-2:]).any(axis=(0, 2 - axis)))
+
+    empty: NDArray[np.bool_] = ~lit(slice(None), [0, last // 3, last])
+    for line in np.flatnonzero(empty):
+        empty[line] = not lit([line], slice(None))[0]
     return empty
 
 
@@ -214,7 +220,7 @@ def sample_places(pixels: int) -> NDArray[np.int64]:
     return np.linspace(0, max(0, pixels - SAMPLE_RUN_PIXELS), SAMPLE_RUNS).astype(np.int64)
 
 
-def _sample(flat: Pixels) -> list[Pixels]:
+def _sample(flat: Light) -> list[Pixels]:
     return [flat[begin : begin + SAMPLE_RUN_PIXELS] for begin in sample_places(flat.size)]
 
 
@@ -241,11 +247,13 @@ def saturation_adu(decoded: Decoded) -> float:
     return ceiling
 
 
-def _float_ceiling(pixels: Pixels) -> float:
+def _float_ceiling(light: Light) -> float:
+    pixels = light[...]
     highest = float(np.max(pixels, initial=-np.inf, where=np.isfinite(pixels)))
     return 1.0 if highest <= 1.0 else max(65535.0, highest)
 
 
-def _float_scale(pixels: Pixels) -> float:
+def _float_scale(light: Light) -> float:
     """Full scale of floating point: 1, also where resampling let a star's core overshoot; else 65535."""
+    pixels = light[...]
     return 1.0 if float(np.max(pixels, initial=-np.inf, where=np.isfinite(pixels))) <= 2.0 else 65535.0

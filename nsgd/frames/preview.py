@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.counts import Light
 from nsgd.records import Floats, Floats32, Frame, Pixels
 from nsgd.threads import shared
 
@@ -63,16 +64,16 @@ class Preview:
 def make_preview(frame: Frame, most_px: int = MOST_PX) -> Preview:
     """The preview of a frame whose longer side has at most `most_px` pixels."""
     first = frame.planes[0]
-    bin_px = max(1, -(-max(first.pixels.shape) // most_px))
+    bin_px = max(1, -(-max(first.light.shape) // most_px))
     # each channel stays in one piece of memory
-    pixels = np.moveaxis(np.stack([_binned(plane.pixels, bin_px) for plane in frame.planes]), 0, -1)
+    pixels = np.moveaxis(np.stack([_binned(plane.light, bin_px) for plane in frame.planes]), 0, -1)
     origin_x = float(np.mean([plane.origin_x_px for plane in frame.planes]))
     origin_y = float(np.mean([plane.origin_y_px for plane in frame.planes]))
     middle = first.step_px * (bin_px - 1) / 2
     return Preview(pixels, frame.channels, origin_x + middle, origin_y + middle, float(first.step_px * bin_px))
 
 
-def _binned(pixels: Pixels, bin_px: int) -> Pixels:
+def _binned(pixels: Light, bin_px: int) -> Pixels:
     """Means of squares; rows and columns that fill none are left out."""
     height, width = (side // bin_px for side in pixels.shape)
     out = np.empty((height, width), np.float32)

@@ -214,7 +214,7 @@ def _answer(path: Path, budget_bytes: int) -> tuple[dict[str, Any], bytes | memo
         "shape": decoded.pixels.shape,
         "type_maximum": decoded.type_maximum,
     }
-    return answer, np.ascontiguousarray(decoded.pixels).reshape(-1).view(np.uint8).data
+    return answer, np.ascontiguousarray(decoded.pixels[...]).reshape(-1).view(np.uint8).data
 
 
 def _limit(budget_bytes: int) -> None:

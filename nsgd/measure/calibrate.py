@@ -42,7 +42,7 @@ def calibrated(frame: Frame, masters: Masters) -> Frame:
         pixels = plane.pixels - _pedestal(k, frame, masters)
         if masters.flat is not None:
             pixels /= _flat(k, frame, masters)
-        planes.append(replace(plane, pixels=pixels))
+        planes.append(replace(plane, light=pixels))
     pedestal = float(np.median(_pedestal(0, frame, masters))) if masters.dark or masters.bias else 0.0
     return replace(frame, planes=tuple(planes), saturation_adu=frame.saturation_adu - pedestal)
 

@@ -17,6 +17,7 @@ import sep
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from nsgd.counts import Light
 from nsgd.measure import apertures, growth
 from nsgd.measure.stars import cutouts
 from nsgd.records import Floats, Pixels
@@ -101,7 +102,7 @@ def _field_terms(u: Floats, v: Floats) -> Floats:
     return np.stack((u, v, u * u - 1 / 3, u * v, v * v - 1 / 3), axis=1)
 
 
-def soft_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], sigma_px: float, outline: Outline) -> Floats:
+def soft_sums(pixels: Light, places: tuple[Floats, Floats, Floats], sigma_px: float, outline: Outline) -> Floats:
     """(n,) sums under an elliptical Gaussian of peak 1, sky subtracted, ADU (NaN off the frame).
 
     The sky is taken from each pixel: the weights of whole pixels within a cut-out never add up to the Gaussian's
@@ -146,24 +147,45 @@ def _portions(stars: NDArray[np.intp], side: int) -> list[NDArray[np.intp]]:
     return np.array_split(stars, max(1, stars.size * side * side // STAMP_PIXELS))
 
 
-def hard_sums(
-    pixels: Pixels, places: tuple[Floats, Floats, Floats], radius_px: Floats | float, outline: Outline
-) -> Floats:
-    """(n,) sums in ellipses with exact pixel overlap, sky subtracted, ADU (NaN off the frame).
+def hard_sums(pixels: Light, places: tuple[Floats, Floats, Floats], radius_px: Floats, outline: Outline) -> Floats:
+    """(..., n) sums in ellipses with exact pixel overlap, sky subtracted, ADU (NaN off the frame).
 
     Parameters
     ----------
     places
         x, y and the sky under each star per pixel, ADU.
+    radius_px
+        (..., n)
     """
     x, y, sky = places
-    long, short, angle = outline.axes
-    total, _, _ = sep.sum_ellipse(pixels, x, y, long, short, angle, radius_px, subpix=0)
-    off = (x < -0.5) | (y < -0.5) | (x > pixels.shape[1] - 0.5) | (y > pixels.shape[0] - 0.5)
-    return np.where(off, np.nan, total - np.pi * radius_px**2 * sky)
+    out = np.full(radius_px.shape, np.nan)
+    on = np.flatnonzero((x >= -0.5) & (y >= -0.5) & (x <= pixels.shape[1] - 0.5) & (y <= pixels.shape[0] - 0.5))
+    if on.size == 0:
+        return out
+    half = int(np.ceil(float(radius_px.max()) * outline.axes[0])) + 1
+    for part in _portions(on, 2 * half + 1):
+        column, row, sheet = _sheet(pixels, x[part], y[part], half)
+        radius = radius_px[..., part]
+        total, _, _ = sep.sum_ellipse(sheet, column, row, *outline.axes, radius, subpix=0)
+        out[..., part] = total - np.pi * radius**2 * sky[part]
+    return out
 
 
-def wide_sums(pixels: Pixels, places: tuple[Floats, Floats, Floats], radius_px: Floats, outline: Outline) -> Floats:
+def _sheet(pixels: Light, x: Floats, y: Floats, half: int) -> tuple[Floats, Floats, Pixels]:
+    """Stars' places on a sheet of cut-outs one below the other, and that sheet.
+
+    Between them lies nothing, so that a circle over the frame's edge ends there.
+    """
+    side = 2 * half + 1
+    if side > min(pixels.shape):
+        return x, y, pixels[...]
+    stamp, left, top = cutouts(pixels, x, y, half)
+    sheet = np.zeros((x.size, side + half, side), np.float32)
+    sheet[:, :side] = stamp
+    return x - left, y - top + np.arange(x.size) * (side + half), sheet.reshape(-1, side)
+
+
+def wide_sums(pixels: Light, places: tuple[Floats, Floats, Floats], radius_px: Floats, outline: Outline) -> Floats:
     """(n, radii) sums in wide ellipses, sky subtracted, ADU (NaN where a pixel is missing or the frame too small).
 
     An edge covers of a pixel what it would if it crossed it straight along a side: of the faint light out there, no
@@ -271,7 +293,7 @@ def foreign_light(
     return out
 
 
-def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
+def speck_light(pixels: Light, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
     """(n, 10) light of hot pixels and cosmic rays in each soft aperture and ring, ADU.
 
     A speck is a pixel outside the star's core that stands five sigma above all of its neighbours and as
@@ -302,7 +324,7 @@ def speck_light(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu:
 
 
 def _specks(
-    pixels: Pixels, stars: GrowthStars, part: NDArray[np.intp], half: int, noise_adu: float
+    pixels: Light, stars: GrowthStars, part: NDArray[np.intp], half: int, noise_adu: float
 ) -> tuple[NDArray[np.intp], Floats, Floats, Pixels]:
     """Specks about some of the stars: the star's number, the distance from it in x and y, and the excess light, ADU."""
     stamp, left, top = cutouts(pixels, stars.x[part], stars.y[part], half)
@@ -328,7 +350,7 @@ def _highest_beside(stamp: Pixels) -> Pixels:
 
 
 def growth_curve(
-    pixels: Pixels,
+    pixels: Light,
     stars: GrowthStars,
     outline: Outline,
     noise: tuple[float, float],
@@ -378,7 +400,7 @@ def growth_curve(
 
 
 def _bright_sums(
-    pixels: Pixels, stars: GrowthStars, outline: Outline, noise: tuple[float, float], start: Floats
+    pixels: Light, stars: GrowthStars, outline: Outline, noise: tuple[float, float], start: Floats
 ) -> tuple[growth.Bright, Mask]:
     """Sums of those of the stars that stand alone enough, and which these are.
 
@@ -406,18 +428,19 @@ def _bright_sums(
     ), chosen  # fmt: skip
 
 
-def _sums(pixels: Pixels, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
+def _sums(pixels: Light, stars: GrowthStars, outline: Outline, noise_adu: float) -> Floats:
     """(n, 10) sums in each soft aperture and ring, without sky and specks, ADU."""
     fwhm, places = outline.fwhm_px, (stars.x, stars.y, stars.sky_adu)
     radius = apertures.hard_radius(fwhm)
     core = [soft_sums(pixels, places, sigma, outline) for sigma in apertures.soft_sigma(fwhm)]
-    hard = [hard_sums(pixels, places, r, outline) for r in radius[:EXACT]]
+    exact = np.broadcast_to(radius[:EXACT, None], (EXACT, stars.x.size))
+    hard = list(hard_sums(pixels, places, exact, outline))
     hard += list(wide_sums(pixels, places, radius[EXACT:], outline).T)
     rings = (hard[0], *(outer - inner for inner, outer in pairwise(hard)))
     return np.stack((*core, *rings), axis=1) - speck_light(pixels, stars, outline, noise_adu)
 
 
-def _cut_off(pixels: Pixels, stars: GrowthStars, outline: Outline) -> Mask:
+def _cut_off(pixels: Light, stars: GrowthStars, outline: Outline) -> Mask:
     """(n, 10) apertures that the frame's edge cuts; soft ones count as what their core is."""
     height, width = pixels.shape
     room = np.minimum(np.minimum(stars.x, width - 1 - stars.x), np.minimum(stars.y, height - 1 - stars.y)) + 0.5
@@ -484,7 +507,7 @@ class Fluxes:
     """Change of the logarithm of each star's flux with that of the profile's beta."""
 
 
-def total_fluxes(pixels: Pixels, stars: Forced, outline: Outline, curve: Growth, noise: tuple[float, float]) -> Fluxes:
+def total_fluxes(pixels: Light, stars: Forced, outline: Outline, curve: Growth, noise: tuple[float, float]) -> Fluxes:
     """Total flux of every star from its best aperture, of the bright ones from all apertures together.
 
     Parameters
@@ -514,7 +537,7 @@ def total_fluxes(pixels: Pixels, stars: Forced, outline: Outline, curve: Growth,
     return Fluxes(flux, np.sqrt(variance), np.hypot(common, curve.fit.wings_err), response)
 
 
-def _field_position(pixels: Pixels, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def _field_position(pixels: Light, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Positions over the plane as u, v in -1..1."""
     return np.clip(2.0 * x / pixels.shape[1] - 1.0, -1, 1), np.clip(2.0 * y / pixels.shape[0] - 1.0, -1, 1)
 
@@ -525,7 +548,7 @@ def _aperture_areas(fwhm_px: float) -> tuple[Floats, Floats]:
     return np.concatenate((2.0 * np.pi * soft2, whole)), np.concatenate((np.pi * soft2, whole))
 
 
-def _chosen_sums(pixels: Pixels, stars: Forced, aperture: NDArray[np.intp], outline: Outline) -> Floats:
+def _chosen_sums(pixels: Light, stars: Forced, aperture: NDArray[np.intp], outline: Outline) -> Floats:
     """(n,) sum of each star in its own aperture, sky subtracted, ADU."""
     sums = np.full(stars.x.size, np.nan)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.counts import Light
 from nsgd.errors import MeasureFailure
 from nsgd.measure import apertures, growth, photometry, sky, stars, trails
 from nsgd.measure.register import Match, Points, register
@@ -22,7 +23,6 @@ from nsgd.records import (
     Flags,
     Floats,
     Frame,
-    Pixels,
     Plane,
     StarFlag,
     SubFacts,
@@ -122,8 +122,8 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     if spread.size == 0 or not float(np.median(spread)) > 1e-5 * max(abs(float(np.nanmedian(mesh.level))), 1e-9):
         raise MeasureFailure("blank", "the picture holds no noise: all black, saturated or empty")
     above_sky = frame.saturation_adu * len(frame.planes) - float(np.nanmedian(mesh.level))
-    found = stars.detect(plane.pixels, view, mesh, settings.detection_sigma, most, above_sky)
-    shape = shape_of(plane.pixels, mesh, found, above_sky, _single_sites(frame, found))
+    found = stars.detect(plane.light, view, mesh, settings.detection_sigma, most, above_sky)
+    shape = shape_of(plane.light, mesh, found, above_sky, _single_sites(frame, found))
     own = plane is frame.planes[0]
     views = (view,) if own else tuple(sky.view_of(part, sky.LARGE_SKY) for part in frame.planes)
     ends = trails.trails_through(*found.on_trails)
@@ -131,17 +131,17 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     return Survey(plane, mesh, found, shape, views, crossed)
 
 
-def _single_sites(frame: Frame, found: StarList) -> Pixels | None:
+def _single_sites(frame: Frame, found: StarList) -> Light | None:
     """Of a Bayer frame's red and blue plane the one with more starlight; None for other frames."""
     if frame.planes[0].step_px == 1 or not len(found):
         return None
     bright = found.take(np.arange(min(len(found), 60)))
 
-    def light(pixels: Pixels) -> float:
+    def brightness(pixels: Light) -> float:
         core, around = (stars.cutouts(pixels, bright.x, bright.y, half)[0] for half in (1, 8))
         return float(np.median(core.mean(axis=(1, 2)) - np.median(around, axis=(1, 2))))
 
-    return max((frame.planes[0].pixels, frame.planes[-1].pixels), key=light)
+    return max((frame.planes[0].light, frame.planes[-1].light), key=brightness)
 
 
 def measure_sub(
@@ -292,7 +292,9 @@ def _plane_sky(
     plane, view = frame.planes[channel], seen.views[channel]
     mask = _mask(view, plane, discs)
     mesh = sky.masked_mesh(view, seen.mesh if plane is seen.plane else sky.sky_mesh(view), mask)
-    return mesh, (sky.interpolated_noise if frame.interpolated else sky.pixel_noise)(plane.pixels, mask, view.bin)
+    if frame.interpolated:
+        return mesh, sky.interpolated_noise(plane.pixels, mask, view.bin)
+    return mesh, sky.pixel_noise(plane.light, mask, view.bin)
 
 
 def _measure_plane(
@@ -313,7 +315,7 @@ def _measure_plane(
     )
     foreign = photometry.foreign_light((x, y, flux0), (x, y, flux0), outline, curve.fit.profile.beta)
     forced = photometry.Forced(x, y, mesh.at(x, y), noise * mesh.err_at(x, y), flux0, foreign, bright)
-    found = photometry.total_fluxes(plane.pixels, forced, outline, curve, (noise, egain))
+    found = photometry.total_fluxes(plane.light, forced, outline, curve, (noise, egain))
     bad = (flags & (StarFlag.EDGE | StarFlag.MASKED)) != 0
     variance, told = found.flux_err**2 + np.abs(flux0) / egain, curve.fit.told
     share_err, response = (_as_weighed(part, flux0, variance, flags) for part in (found.common_err, found.response))
@@ -359,11 +361,11 @@ def _star_flags(plane: Plane, x: Floats, y: Floats, fwhm_px: float, saturation_a
     """Saturated cores, stars at the edge, and stars whose pixels hold no number."""
     flags = np.zeros(x.size, dtype=np.uint8)
     margin = photometry.MARGIN_FWHM * fwhm_px + 1.0
-    height, width = plane.pixels.shape
+    height, width = plane.light.shape
     finite = np.isfinite(x) & np.isfinite(y)
     edge = ~finite | (x < margin) | (y < margin) | (x > width - 1 - margin) | (y > height - 1 - margin)
     flags[edge] |= StarFlag.EDGE
-    core, _, _ = stars.cutouts(plane.pixels, np.where(finite, x, 0.0), np.where(finite, y, 0.0), 2)
+    core, _, _ = stars.cutouts(plane.light, np.where(finite, x, 0.0), np.where(finite, y, 0.0), 2)
     flat = np.sort(core.reshape(len(core), -1), axis=1)
     plateau = (flat[:, -1] - flat[:, -5] <= 0.002 * np.abs(flat[:, -1])) & (flat[:, -1] > 3.0 * np.abs(flat[:, 0]))
     flags[(flat[:, -1] >= LINEAR_PART * saturation_adu) | plateau] |= StarFlag.SATURATED
@@ -397,7 +399,7 @@ def _centred_growth(
     if good.size < 8:
         good = np.flatnonzero((flags & (StarFlag.EDGE | StarFlag.MASKED | StarFlag.SATURATED)) == 0)
     bright = good[np.argsort(-flux0[good], kind="stable")[: photometry.GROWTH_STARS]]
-    cx, cy, _, _ = stars.centroids(plane.pixels, mesh, x[bright], y[bright], max(fwhm / stars.FWHM_PER_SIGMA, 0.8))
+    cx, cy, _, _ = stars.centroids(plane.light, mesh, x[bright], y[bright], max(fwhm / stars.FWHM_PER_SIGMA, 0.8))
     trusted = np.isfinite(cx) & (np.hypot(cx - x[bright], cy - y[bright]) < max(1.5, 0.6 * fwhm))
     dx, dy = cx[trusted] - x[bright[trusted]], cy[trusted] - y[bright[trusted]]
     x, y = x.copy(), y.copy()
@@ -414,7 +416,7 @@ def _centred_growth(
         departing, MOVED_DOUBT * np.abs(departing - departure[0][used]),
         _own_disc(plane, (x[used], y[used]), discs), mesh.cell * mesh.bin,
     )  # fmt: skip
-    curve = photometry.growth_curve(plane.pixels, growing, outline, noises, anchor)
+    curve = photometry.growth_curve(plane.light, growing, outline, noises, anchor)
     if curve is None:
         raise MeasureFailure("no_stars", "no star shows the curve of growth", stars_detected=int(bright.size))
     return x, y, used, curve
@@ -442,7 +444,7 @@ def catalogue_from(
         raise _too_few(number, settings)
     x, y = seen.points.x, seen.points.y
     fwhm = seen.shape.fwhm_px * seen.plane.step_px
-    noise = sky.pixel_noise(seen.plane.pixels, None, 1)
+    noise = sky.pixel_noise(seen.plane.light, None, 1)
     cell_px = float(seen.mesh.cell * seen.mesh.bin)
     radius = _mask_radius(seen.stars.flux, seen.shape.fwhm_px, noise, cell_px) * seen.plane.step_px
     blends = _blends(x, y, seen.stars.flux, fwhm)
@@ -517,7 +519,7 @@ def _blends(x: Floats, y: Floats, flux: Floats, fwhm_px: float) -> Flags:
 def _nodes(frame: Frame, seen: Survey) -> tuple[Floats, Floats, float]:
     """Node lattice over the frame: centres and half side in full-resolution pixels, at most 400."""
     plane = frame.planes[0]
-    cell = sky.cell_size(sky.View(plane.pixels, seen.mesh.bin)) * seen.mesh.bin * plane.step_px
+    cell = seen.mesh.cell * seen.mesh.bin * plane.step_px
     width, height = frame.header.width_px, frame.header.height_px
     cells = max(2, int(np.ceil(np.sqrt(width * height / MOST_NODES) / cell)))
     side = float(cells * cell)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.counts import Light
 from nsgd.measure.sky import Mesh, bilinear, fill_gaps
 from nsgd.measure.stars import FWHM_PER_SIGMA, StarList, cutouts
 from nsgd.records import NAN, Floats, Pixels
@@ -47,7 +48,7 @@ Moments = tuple[Floats, Floats, Floats]
 
 
 def shape_of(
-    plane: Pixels, mesh: Mesh, stars: StarList, saturation_above_sky: float, sites: Pixels | None = None
+    plane: Light, mesh: Mesh, stars: StarList, saturation_above_sky: float, sites: Light | None = None
 ) -> Shape:
     """Median FWHM, ellipticity and direction of the bright stars; NaN where fewer than three can be measured.
 

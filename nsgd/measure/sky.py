@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nsgd.counts import Light
 from nsgd.halving import halve
 from nsgd.records import Floats, Pixels, Plane
 from nsgd.threads import shared
@@ -135,11 +136,11 @@ _AROUND = [(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1) if (j, i) != (0, 0)]
 
 def view_of(plane: Plane, large: int = LARGE_PLANE) -> View:
     """A plane of at least `large` pixels averaged over 2 x 2 of them."""
-    pixels = plane.pixels
-    if pixels.size < large:
-        return View(pixels, 1)
+    if plane.light.size < large:
+        return View(plane.pixels, 1)
     if plane.halved is not None:
         return View(plane.halved, 2)
+    pixels = plane.pixels
     out = np.empty((pixels.shape[0] // 2, pixels.shape[1] // 2), np.float32)
 
     def fill(top: int) -> None:
@@ -345,7 +346,7 @@ def _start(values: Pixels) -> tuple[Floats, Floats]:
     return np.where(known, middle, 0.0), np.where(known, np.maximum(width, floor), floor)
 
 
-def pixel_noise(pixels: Pixels, mask: Mask | None, mask_bin: int) -> float:
+def pixel_noise(pixels: Light, mask: Mask | None, mask_bin: int) -> float:
     """Standard deviation of a plane's pixels, free of stars, gradients and quantisation traps.
 
     Second differences along sampled rows, d = p[x] - (p[x-1] + p[x+1]) / 2, have the variance
@@ -430,7 +431,7 @@ def _parts(shape: tuple[int, ...], side: int) -> list[tuple[slice, slice]]:
     return [(slice(*r), slice(*c)) for r in pairwise(rows) for c in pairwise(columns)]
 
 
-def _second_differences(pixels: Pixels, mask: Mask | None, mask_bin: int) -> tuple[Pixels, Mask]:
+def _second_differences(pixels: Light, mask: Mask | None, mask_bin: int) -> tuple[Pixels, Mask]:
     """p[x] - (p[x-1] + p[x+1]) / 2 along sampled rows, and where a star is."""
     step = max(1, pixels.size // 350_000)
     rows = np.arange(step // 2, pixels.shape[0], step)

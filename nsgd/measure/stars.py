@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nsgd.counts import Counts, Light, physical
 from nsgd.measure.sky import Mesh, View, bilinear, fill_gaps, row_bands
 from nsgd.records import Floats, Pixels
 from nsgd.threads import shared
@@ -158,20 +159,22 @@ def _maxima(strip: Pixels, above: Integers) -> tuple[Integers, Integers, Pixels]
     return place // width - 1, place % width, value
 
 
-def cutouts(pixels: Pixels, x: Floats, y: Floats, half: int) -> tuple[Pixels, Integers, Integers]:
+def cutouts(pixels: Light, x: Floats, y: Floats, half: int) -> tuple[Pixels, Integers, Integers]:
     """(n, 2 half + 1, 2 half + 1) pixels about rounded positions (kept inside the frame), and their corners."""
     side = 2 * half + 1
     left = np.clip(np.rint(x).astype(int) - half, 0, max(pixels.shape[1] - side, 0))
     top = np.clip(np.rint(y).astype(int) - half, 0, max(pixels.shape[0] - side, 0))
+    if isinstance(pixels, Counts):
+        return physical(sliding_window_view(pixels.raw, (side, side))[top, left], pixels.zero), left, top
     return sliding_window_view(pixels, (side, side))[top, left], left, top
 
 
-def highest(pixels: Pixels, x: Floats, y: Floats) -> Pixels:
+def highest(pixels: Light, x: Floats, y: Floats) -> Pixels:
     """(n,) highest of the 3 x 3 pixels about rounded positions, kept inside the frame."""
     left = np.clip(np.rint(x).astype(int) - 1, 0, max(pixels.shape[1] - 3, 0))
     top = np.clip(np.rint(y).astype(int) - 1, 0, max(pixels.shape[0] - 3, 0))
     corner, width, flat = top * pixels.shape[1] + left, pixels.shape[1], pixels.reshape(-1)
-    best: Pixels = flat[corner]
+    best = flat[corner]
     for offset in (1, 2, width, width + 1, width + 2, 2 * width, 2 * width + 1, 2 * width + 2):
         np.maximum(best, flat[corner + offset], out=best)
     return best
@@ -201,7 +204,7 @@ def _window_powers(side: int, centre: Floats, sigma_px: Floats) -> Floats:
 
 
 def centroids(
-    pixels: Pixels, mesh: Mesh, x: Floats, y: Floats, sigma_px: float, rounds: int = 4
+    pixels: Light, mesh: Mesh, x: Floats, y: Floats, sigma_px: float, rounds: int = 4
 ) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats]]:
     """Windowed centroids (Bertin's XWIN iteration) from starting positions.
 
@@ -224,7 +227,7 @@ def centroids(
     return np.where(astray, np.nan, cx + left), np.where(astray, np.nan, cy + top), total, moments
 
 
-def is_hot(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
+def is_hot(pixels: Light, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
     """True where the light stands in one pixel (or two side by side) instead of spreading as the stars' does.
 
     Of the 3x3 about the highest pixel all but the two highest are summed: to several times the peak for a
@@ -248,7 +251,7 @@ def is_hot(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_
     return np.asarray(sharp)
 
 
-def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
+def on_trail(pixels: Light, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.bool_]:
     """True where the light goes on to both sides: a satellite's trail, not a star.
 
     Of 24 directions, one and its opposite must still hold 0.4 of the peak at `TRAIL_REACH_PX`.
@@ -265,7 +268,7 @@ def on_trail(pixels: Pixels, mesh: Mesh, x: Floats, y: Floats) -> NDArray[np.boo
     return trail
 
 
-def _beside(pixels: Pixels, x: Floats, y: Floats, reach_px: float) -> Pixels:
+def _beside(pixels: Light, x: Floats, y: Floats, reach_px: float) -> Pixels:
     """(n, 12) highest of 3 x 3 pixels so far from a star in directions over half a turn."""
     angle = np.arange(12) * np.pi / 12
     column = np.rint(x[:, None] + reach_px * np.cos(angle)).astype(int)
@@ -283,7 +286,7 @@ def few_saturated(saturated: NDArray[np.bool_], most: int) -> Integers:
 
 
 def detect(
-    plane: Pixels, view: View, mesh: Mesh, sigma: float, most: int, saturation_above_sky: float = np.inf
+    plane: Light, view: View, mesh: Mesh, sigma: float, most: int, saturation_above_sky: float = np.inf
 ) -> StarList:
     """Stars of a plane, brightest first, at most `most`; hot pixels and cosmic rays left out.
 
@@ -322,7 +325,7 @@ def detect(
     return stars.take(few_saturated(stars.peak > 0.8 * saturation_above_sky, most)[:most])
 
 
-def _off_trails(plane: Pixels, mesh: Mesh, places: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats]:
+def _off_trails(plane: Light, mesh: Mesh, places: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats]:
     """(2, n) the first `most` of the places that lie on no trail, and (2, k) those before them that do."""
     kept, dropped = np.empty((2, 0)), np.empty((2, 0))
     for begin in range(0, places[0].size, most):
@@ -346,7 +349,7 @@ def _no_stars() -> StarList:
     return StarList(*(np.empty(0) for _ in range(7)))
 
 
-def _typical_sigma(plane: Pixels, mesh: Mesh, x: Floats, y: Floats) -> float:
+def _typical_sigma(plane: Light, mesh: Mesh, x: Floats, y: Floats) -> float:
     """Gaussian width of the brighter stars, found by matching the window to the moments."""
     sigma = 1.5
     for _ in range(6):

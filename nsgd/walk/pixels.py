@@ -138,7 +138,7 @@ def measure_file(path: Path, orders: Orders, offer: Offer, known: Callable[[str]
 
 def _light_in(frame: Frame) -> dict[str, float]:
     """The level of a frame that could not be measured, ADU and as a part of full scale: dark, sky or daylight."""
-    plane = frame.planes[0].pixels
+    plane = frame.planes[0].light
     sample = plane[:: max(1, plane.shape[0] // 256), :: max(1, plane.shape[1] // 256)]
     if not np.isfinite(sample).any():
         return {}

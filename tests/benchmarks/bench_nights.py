@@ -148,7 +148,7 @@ def real_facts(folder: Path, step: int, dark: Pixels | None = None) -> list[SubF
         try:
             frame = read_frame(path)
             if dark is not None:
-                frame = replace(frame, planes=(replace(frame.planes[0], pixels=frame.planes[0].pixels - dark),))
+                frame = replace(frame, planes=(replace(frame.planes[0], light=frame.planes[0].pixels - dark),))
             catalogue = catalogue or catalogue_from(frame, SETTINGS)
             facts.append(measure_sub(frame, catalogue, SETTINGS, [facts[-1].transform] if facts else []))
         except (NotASub, MeasureFailure):

@@ -70,7 +70,7 @@ def test_a_bayer_sub_is_the_same_whether_its_colours_are_split_while_it_is_read_
     assert plain.content_id == unpacked.content_id
     assert (plain.header, plain.saturation_adu) == (unpacked.header, unpacked.saturation_adu)
     for one, other in zip(plain.planes, unpacked.planes, strict=True):
-        assert replace(one, pixels=0) == replace(other, pixels=0)  # type: ignore[arg-type]
+        assert replace(one, light=0) == replace(other, light=0)  # type: ignore[arg-type]
         assert np.array_equal(one.pixels, other.pixels, equal_nan=True)
     assert any(np.isnan(plane.pixels).any() for plane in plain.planes) == bool(empty)
 

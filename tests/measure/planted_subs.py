@@ -42,7 +42,7 @@ def frame_of(sky_field: SkyField, truth: SubTruth, seed: int) -> Frame:
 
 def with_pixels(frame: Frame, *planes: Pixels) -> Frame:
     """The frame with other numbers in its planes."""
-    changed = tuple(replace(p, pixels=np.asarray(q, np.float32)) for p, q in zip(frame.planes, planes, strict=True))
+    changed = tuple(replace(p, light=np.asarray(q, np.float32)) for p, q in zip(frame.planes, planes, strict=True))
     return replace(frame, planes=changed)
 
 

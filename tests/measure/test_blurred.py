@@ -29,7 +29,7 @@ def painted_shares(psf: Psf, outline: photometry.Outline, at: tuple[float, float
     paint_stars(pixels, *place, np.array([FLUX_ADU]), psf, 1e-6)
     under = (*place, np.zeros(1))
     soft = [photometry.soft_sums(pixels, under, s, outline)[0] for s in apertures.soft_sigma(outline.fwhm_px)]
-    hard = [photometry.hard_sums(pixels, under, r, outline)[0] for r in apertures.hard_radius(outline.fwhm_px)]
+    hard = photometry.hard_sums(pixels, under, apertures.hard_radius(outline.fwhm_px)[:, None], outline)[:, 0]
     return np.concatenate((soft, np.diff(hard, prepend=0.0))) / FLUX_ADU
 
 

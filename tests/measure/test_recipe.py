@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -22,11 +22,12 @@ from planted_subs import (
     with_pixels,
 )
 
+from nsgd.counts import Counts
 from nsgd.errors import MeasureFailure
 from nsgd.measure.recipe import catalogue_from, identity_facts, measure_sub
 from nsgd.measure.relate import Related, gradient_surfaces, measured_channels, relate
 from nsgd.measure.scale import solve
-from nsgd.records import Catalogue, Floats, Frame, StarFlag, SubFacts
+from nsgd.records import Catalogue, Floats, Frame, Plane, StarFlag, SubFacts
 from nsgd.simulate import Camera, Psf, SkyGlow, place, star_flux_adu
 
 FIELD = field_of(1)
@@ -363,6 +364,20 @@ def test_measuring_twice_gives_the_same_bits(second: Frame, catalogue: Catalogue
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert one.transform == two.transform
     assert one.noise_adu == two.noise_adu
+
+
+def test_a_large_sub_is_measured_to_the_same_bits_without_ever_being_floats() -> None:
+    camera = Camera(width_px=3200, height_px=2600)
+    sky_field = field_of(12, camera, stars=900)
+    kept, second = (frame_of(sky_field, clear(camera, transform=place(camera, 4.0 * k, 0.0)), 12 + k) for k in range(2))
+    known = catalogue_from(kept, SETTINGS)
+    seen = facts_of(second, known)
+    assert isinstance(kept.planes[0].light, Counts)
+    assert isinstance(second.planes[0].light, Counts)
+    floats = replace(second, planes=(Plane("L", second.planes[0].pixels),))
+    other = facts_of(floats, known)
+    for field in fields(seen):
+        np.testing.assert_array_equal(getattr(seen, field.name), getattr(other, field.name), field.name)
 
 
 def test_blends_do_not_widen_the_stars(second: Frame, catalogue: Catalogue) -> None:
