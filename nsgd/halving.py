@@ -7,6 +7,10 @@ import numpy as np
 from nsgd.counts import Counts
 from nsgd.records import Pixels
 
+LARGE_PLANE = 8_000_000
+"""Pixels from which on a plane is looked at through averages: stars are sought in those over 2 x 2 pixels, and the sky
+is measured in those over 4 x 4."""
+
 
 def halve(pixels: Pixels, out: Pixels) -> None:
     """Fill (h // 2, w // 2) `out` with the means over 2 x 2 of (h, w) pixels; an odd last row or column is left out."""

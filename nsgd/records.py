@@ -107,9 +107,9 @@ class Plane:
     step_px: int = 1
     sites: int = 1
     """Sensor pixels that one pixel of the plane is the mean of."""
-    halved: Pixels | None = field(default=None, init=False)
-    """(h // 2, w // 2) means over 2 x 2 of these very pixels, where they were made while the file was read; a plane
-    that `replace` makes of this one has none."""
+    averages: tuple[Pixels, ...] = field(default=(), init=False)
+    """(h // 2, w // 2) means over 2 x 2 of these very pixels, and (h // 4, w // 4) over 4 x 4 of a large plane, where
+    they were made while the file was read; a plane that `replace` makes of this one has none."""
 
     @property
     def pixels(self) -> Pixels:
@@ -120,10 +120,10 @@ class Plane:
         object.__setattr__(self, "light", light[...])
         return self.pixels
 
-    def with_halved(self, halved: Pixels | None) -> Plane:
+    def with_averages(self, averages: tuple[Pixels, ...]) -> Plane:
         """The same plane with its averages."""
         plane = replace(self)
-        object.__setattr__(plane, "halved", halved)
+        object.__setattr__(plane, "averages", averages)
         return plane
 
 

@@ -32,7 +32,7 @@ from nsgd.frames.planes import (
     sample_places,
 )
 from nsgd.frames.source import Source
-from nsgd.halving import halve, halve_counts
+from nsgd.halving import LARGE_PLANE, halve, halve_counts
 from nsgd.records import Pixels
 from nsgd.threads import shared
 
@@ -40,13 +40,11 @@ BLOCK = 2880
 CARD = 80
 MAX_HEADER_BYTES = 1 << 20
 MAX_HDUS = 64
-CHUNK_BYTES = STRIP_BYTES = 1 << 19
+CHUNK_BYTES, STRIP_BYTES = 1 << 19, 1 << 20
 """Bytes converted, and bytes of rows averaged, at a time: a second-level cache holds them, and with less of them the
 threads wait for each other more often than they gain."""
 STRETCH_STRIPS = 8
 """So many strips a thread reads before it takes the next ones."""
-KEPT_PIXELS = 8_000_000
-"""Pictures of so many pixels are kept as their file holds them."""
 SPLIT_PIXELS, SPLIT_STEPS = 1 << 20, 2
 """Pixels whose colours are split at a time, and how often before a thread takes the next part."""
 PAGE_BYTES = 4096
@@ -226,11 +224,10 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
     split = split_while_read(file, layout, cards)
     if split is not None:
         return Decoded(cards, np.empty(0, np.float32), type_maximum(layout), split)
-    height, width = layout.shape[-2:]
-    halved = empty((height // 2, width // 2)) if len(layout.shape) == 2 else None
+    averages = _room_for_averages(layout)
     # a worker's answer travels as floats
-    kept = isinstance(file, FileIO) and _may_be_kept(layout) and not bayer_pattern(cards, height)
-    pixels = read_counts(file, layout, halved) if halved is not None and kept else read_pixels(file, layout, halved)
+    kept = isinstance(file, FileIO) and _may_be_kept(layout) and not bayer_pattern(cards, layout.shape[0])
+    pixels = (read_counts if kept else read_pixels)(file, layout, averages)
     unwritten = unwritten_share(pixels, layout)
     if unwritten and not _sum_is_right(file, cards, layout):
         raise UnreadableFrame(
@@ -238,14 +235,23 @@ def decode(file: Source, budget_bytes: int) -> Decoded:
             may_retry=True,
             share=unwritten,
         )
-    return Decoded(cards, pixels, type_maximum(layout), halved=halved)
+    return Decoded(cards, pixels, type_maximum(layout), averages=averages)
+
+
+def _room_for_averages(layout: Layout) -> tuple[Pixels, ...]:
+    """Of a picture in one plane those over 2 x 2 pixels, of a large one also those over 4 x 4."""
+    if len(layout.shape) != 2:
+        return ()
+    bins = (2, 4) if layout.pixels >= LARGE_PLANE else (2,)
+    return tuple(empty((layout.shape[0] // bin_px, layout.shape[1] // bin_px)) for bin_px in bins)
 
 
 def _may_be_kept(layout: Layout) -> bool:
-    """Whether a picture is large enough to be worth it, and written in 16-bit numbers that differ from ADU by a whole
-    number at most."""
+    """Whether a picture is in one plane, large enough to be worth it, and of 16-bit numbers that differ from ADU by a
+    zero point at most."""
     plain = layout.bitpix == 16 and layout.bscale == 1.0 and layout.blank is None
-    return plain and layout.pixels >= KEPT_PIXELS and layout.bzero in (0.0, 32768.0)
+    large = len(layout.shape) == 2 and layout.pixels >= LARGE_PLANE
+    return plain and large and layout.bzero in (0.0, 32768.0)
 
 
 def unwritten_share(pixels: Light, layout: Layout) -> float:
@@ -352,13 +358,14 @@ def begins_extension(file: Source, offset: int) -> bool:
 # ---- pixels --------------------------------------------------------------------------------------
 
 
-def read_pixels(file: Source, layout: Layout, halved: Pixels | None = None) -> Pixels:
+def read_pixels(file: Source, layout: Layout, averages: tuple[Pixels, ...] = ()) -> Pixels:
     """Pixels in physical units (BSCALE, BZERO and BLANK applied), native float32.
 
     Parameters
     ----------
-    halved
-        (height // 2, width // 2) to be filled with the means over 2 x 2 pixels of a picture in one plane.
+    averages
+        (height // 2, width // 2) and, if wanted, (height // 4, width // 4) to be filled with the means over 2 x 2 and
+        4 x 4 pixels of a picture in one plane.
 
     Returns
     -------
@@ -375,15 +382,16 @@ def read_pixels(file: Source, layout: Layout, halved: Pixels | None = None) -> P
 
     def strip(part: slice, fill: Fill) -> None:
         _read_stretch(fill, layout, rows[part].reshape(-1))
-        if halved is not None:
-            halve(rows[part], halved[part.start // 2 : part.stop // 2])
+        for bin_px, average in zip((1, 2), averages, strict=False):
+            finer = rows if bin_px == 1 else averages[0]
+            halve(_of_rows(finer, part, bin_px), _of_rows(average, part, 2 * bin_px))
 
     _read_rows(file, layout, strip)
     return rows.reshape(layout.shape)
 
 
-def read_counts(file: Source, layout: Layout, halved: Pixels) -> Counts:
-    """A picture in one plane of 16-bit numbers as they are, and `halved` as `read_pixels` fills it.
+def read_counts(file: Source, layout: Layout, averages: tuple[Pixels, ...]) -> Counts:
+    """A picture in one plane of 16-bit numbers as they are, and `averages` as `read_pixels` fills them.
 
     Raises
     ------
@@ -396,17 +404,18 @@ def read_counts(file: Source, layout: Layout, halved: Pixels) -> Counts:
         rows = counts.raw[part]
         if not filled(fill, rows.reshape(-1).view(np.uint8).data):
             raise _ended_early(layout)
-        halve_counts(Counts(rows, counts.zero), halved[part.start // 2 : part.stop // 2])
+        halve_counts(Counts(rows, counts.zero), _of_rows(averages[0], part, 2))
+        halve(_of_rows(averages[0], part, 2), _of_rows(averages[1], part, 4))
 
     _read_rows(file, layout, strip)
     return counts
 
 
 def _read_rows(file: Source, layout: Layout, strip: Callable[[slice, Fill], None]) -> None:
-    """Let `strip` read all rows of a picture, an even number of them at a time, by two threads where that may be."""
+    """Let `strip` read all rows of a picture, some times four of them at a time, by two threads where that may be."""
     width = layout.shape[-1]
     height = layout.pixels // width
-    high = 2 * max(STRIP_BYTES // (2 * width * abs(layout.bitpix) // 8), 1)
+    high = 4 * max(STRIP_BYTES // (4 * width * abs(layout.bitpix) // 8), 1)
 
     def stretch(first: int) -> None:
         fill = _from(number, layout, slice(first * width, None))
@@ -420,6 +429,11 @@ def _read_rows(file: Source, layout: Layout, strip: Callable[[slice, Fill], None
         file.seek(layout.offset)
         for top in range(0, height, high):
             strip(slice(top, min(top + high, height)), file.readinto)
+
+
+def _of_rows(average: Pixels, part: slice, bin_px: int) -> Pixels:
+    """The averages of whole groups of some rows."""
+    return average[part.start // bin_px : part.stop // bin_px]
 
 
 def _ended_early(layout: Layout) -> UnreadableFrame:

@@ -51,8 +51,8 @@ class Decoded:
     type_maximum: float = 0.0
     """Largest number the file's integers can hold, physical units; 0 for floating point."""
     split: Split | None = None
-    halved: Pixels | None = None
-    """(height // 2, width // 2) means over 2 x 2 pixels of a picture in one plane, where they were made beside it."""
+    averages: tuple[Pixels, ...] = ()
+    """As a `Plane` has them, of a picture in one plane."""
 
 
 def check_budget(cards: Cards, shape: tuple[int, ...], budget_bytes: int, scratch_bytes: int = 0) -> None:
@@ -114,7 +114,7 @@ def _planes(decoded: Decoded, header: HeaderFacts) -> tuple[tuple[Plane, ...], s
         return tuple(Plane(name, plane) for name, plane in zip("RGB", light[...], strict=True)), pattern
     if pattern:
         return split_bayer(light[...], pattern), pattern
-    return (Plane("L", light).with_halved(decoded.halved if light is decoded.pixels else None),), pattern
+    return (Plane("L", light).with_averages(decoded.averages if light is decoded.pixels else ()),), pattern
 
 
 def without_empty_edges(pixels: Light) -> Light:

@@ -64,13 +64,18 @@ class Preview:
 def make_preview(frame: Frame, most_px: int = MOST_PX) -> Preview:
     """The preview of a frame whose longer side has at most `most_px` pixels."""
     first = frame.planes[0]
-    bin_px = max(1, -(-max(first.light.shape) // most_px))
+    bin_px = bin_for(max(first.light.shape), most_px)
     # each channel stays in one piece of memory
     pixels = np.moveaxis(np.stack([_binned(plane.light, bin_px) for plane in frame.planes]), 0, -1)
     origin_x = float(np.mean([plane.origin_x_px for plane in frame.planes]))
     origin_y = float(np.mean([plane.origin_y_px for plane in frame.planes]))
     middle = first.step_px * (bin_px - 1) / 2
     return Preview(pixels, frame.channels, origin_x + middle, origin_y + middle, float(first.step_px * bin_px))
+
+
+def bin_for(longer_px: int, most_px: int = MOST_PX) -> int:
+    """Side of the squares that a picture's longer side is divided into."""
+    return max(1, -(-longer_px // most_px))
 
 
 def _binned(pixels: Light, bin_px: int) -> Pixels:

@@ -31,7 +31,7 @@ from nsgd.records import (
 from nsgd.settings import Measure
 from nsgd.threads import shared
 
-RECIPE = 9
+RECIPE = 10
 """Version of everything below: facts of different recipes are never mixed."""
 SUB_STARS = 300
 """Stars detected in a sub for its registration."""
@@ -54,6 +54,8 @@ class Survey:
 
     plane: Plane
     """The plane that stars are sought in: the mono plane, or the sum of the colours."""
+    view: sky.View
+    """Of that plane, as stars are sought in it."""
     mesh: sky.Mesh
     stars: StarList
     shape: Shape
@@ -125,10 +127,10 @@ def survey(frame: Frame, settings: Measure, most: int) -> Survey:
     found = stars.detect(plane.light, view, mesh, settings.detection_sigma, most, above_sky)
     shape = shape_of(plane.light, mesh, found, above_sky, _single_sites(frame, found))
     own = plane is frame.planes[0]
-    views = (view,) if own else tuple(sky.view_of(part, sky.LARGE_SKY) for part in frame.planes)
+    views = (sky.sky_view(plane, view),) if own else tuple(sky.view_of(part, sky.LARGE_SKY) for part in frame.planes)
     ends = trails.trails_through(*found.on_trails)
     crossed = np.column_stack((*full_px(plane, ends[:, 0], ends[:, 1]), *full_px(plane, ends[:, 2], ends[:, 3])))
-    return Survey(plane, mesh, found, shape, views, crossed)
+    return Survey(plane, view, mesh, found, shape, views, crossed)
 
 
 def _single_sites(frame: Frame, found: StarList) -> Light | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsgd.counts import Light
-from nsgd.halving import halve
+from nsgd.halving import LARGE_PLANE, halve
 from nsgd.records import Floats, Pixels, Plane
 from nsgd.threads import shared
 
@@ -44,8 +44,8 @@ BAND_ROWS = 32
 BAND_PIXELS = 800_000
 """Pixels of such bands given to a thread at a time: with fewer, threads wait for the interpreter longer than they
 gain."""
-LARGE_PLANE, LARGE_SKY = 8_000_000, 2_000_000
-"""Pixels from which on a plane is averaged over 2 x 2 of them: where stars are sought, and where only the sky is."""
+LARGE_SKY = 2_000_000
+"""Pixels from which on a plane whose stars are sought elsewhere is averaged over 2 x 2 of them."""
 COARSE_THIN = 4
 LARGE_PIXELS = 3_000_000
 MIN_CELL_FRACTION = 0.08
@@ -138,16 +138,28 @@ def view_of(plane: Plane, large: int = LARGE_PLANE) -> View:
     """A plane of at least `large` pixels averaged over 2 x 2 of them."""
     if plane.light.size < large:
         return View(plane.pixels, 1)
-    if plane.halved is not None:
-        return View(plane.halved, 2)
-    pixels = plane.pixels
+    return View(plane.averages[0] if plane.averages else _halved(plane.pixels), 2)
+
+
+def sky_view(plane: Plane, view: View) -> View:
+    """The view that the sky is measured in: where stars are sought in averages over 2 x 2 pixels, those over 4 x 4.
+
+    Of the sky they tell as much, in a quarter of the time.
+    """
+    if view.bin == 1:
+        return view
+    return View(plane.averages[1] if len(plane.averages) > 1 else _halved(view.pixels), 2 * view.bin)
+
+
+def _halved(pixels: Pixels) -> Pixels:
+    """(h // 2, w // 2) means over 2 x 2 pixels."""
     out = np.empty((pixels.shape[0] // 2, pixels.shape[1] // 2), np.float32)
 
     def fill(top: int) -> None:
         halve(pixels[2 * top : 2 * (top + BAND_ROWS)], out[top : top + BAND_ROWS])
 
     shared(fill, range(0, len(out), BAND_ROWS))
-    return View(out, 2)
+    return out
 
 
 def cell_size(view: View) -> int:
@@ -185,21 +197,21 @@ def masked_mesh(view: View, first: Mesh, mask: Mask) -> Mesh:
     Parameters
     ----------
     first
-        The first look at the same view; it tells what is an outlier.
+        The first look at the same plane, in this view or a finer one; it tells what is an outlier.
     mask
         (h, w) of the view, True where a star keeps the pixel out of the sky.
     """
-    cell = first.cell
-    level0, sigma0 = fill_gaps(first.level), fill_gaps(first.sigma)
+    cell, size = first.cell * first.bin // view.bin, (view.pixels.shape[0], view.pixels.shape[1])
+    level0, sigma0 = fill_gaps(first.level), fill_gaps(first.sigma) * (first.bin / view.bin)
     number, total, down, across = _masked_sums(view.pixels, mask, (level0, sigma0), cell)
     with np.errstate(invalid="ignore", divide="ignore"):
         level = level0 + total / number
         off_x, off_y = (np.where(number > 0, part / number, 0.0) - (cell - 1) / 2 for part in (across, down))
-    known = number >= MIN_CELL_FRACTION * _cell_areas(first)
+    known = number >= MIN_CELL_FRACTION * _cell_areas(number.shape, cell, size)
     level, count = np.where(known, level, np.nan), np.where(known, number, 0.0)
     slope_x, slope_y = _slopes(level)
     level -= (slope_x * off_x + slope_y * off_y) / cell
-    return Mesh(level, sigma0, count, slope_x / cell, slope_y / cell, cell, view.bin, first.size)
+    return Mesh(level, sigma0, count, slope_x / cell, slope_y / cell, cell, view.bin, size)
 
 
 def _cells(shape: tuple[int, ...], cell: int) -> tuple[int, int]:
@@ -517,7 +529,7 @@ def node_values(mesh: Mesh, x_px: Floats, y_px: Floats, half_px: float) -> tuple
     across, place_x, off_x = _overlap(x_px, half_px / mesh.bin, mesh, 1)
     down, place_y, off_y = _overlap(y_px, half_px / mesh.bin, mesh, 0)
     known = np.isfinite(mesh.level)
-    weight = np.where(known, np.minimum(mesh.count / _cell_areas(mesh), 1.0), 0.0)
+    weight = np.where(known, np.minimum(mesh.count / _cell_areas(mesh.level.shape, mesh.cell, mesh.size), 1.0), 0.0)
     pivot = float(mesh.level[known].mean()) if known.any() else 0.0
     bend_x, bend_y = (np.gradient(fill_gaps(mesh.level), axis=axis) / mesh.cell if mesh.level.shape[axis] > 1
                       else np.zeros_like(mesh.level) for axis in (1, 0))  # fmt: skip
@@ -542,11 +554,11 @@ def _pooled(down: Floats, values: Floats, across: Floats) -> Floats:
     return np.asarray(((down @ values) * across).sum(axis=1))
 
 
-def _cell_areas(mesh: Mesh) -> Floats:
+def _cell_areas(shape: tuple[int, ...], cell: int, size: tuple[int, int]) -> Floats:
     """(ny, nx) number of view pixels of each cell."""
-    ny, nx = mesh.level.shape
-    rows = np.minimum(np.full(ny, mesh.cell), mesh.size[0] - np.arange(ny) * mesh.cell)
-    columns = np.minimum(np.full(nx, mesh.cell), mesh.size[1] - np.arange(nx) * mesh.cell)
+    rows, columns = (
+        np.minimum(cell, length - np.arange(number) * cell) for number, length in zip(shape, size, strict=True)
+    )
     return np.asarray(rows[:, None] * columns, dtype=np.float64)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from nsgd.config import zone_of
 from nsgd.errors import MeasureFailure, NotASub, UnreadableFrame
-from nsgd.frames.preview import make_preview, save_preview
+from nsgd.frames.preview import bin_for, make_preview, save_preview
 from nsgd.frames.read import read_frame, read_master
 from nsgd.measure import recipe
 from nsgd.measure.calibrate import Masters, calibrated
@@ -181,8 +181,13 @@ def _read(path: Path, settings: Settings) -> Frame:
 
 
 def _as_viewed(frame: Frame, seen: recipe.Survey) -> Frame:
-    """The frame averaged over 2 x 2 pixels as it was surveyed: a small picture needs no other look at all pixels."""
-    return replace(frame, planes=tuple(map(_averaged, frame.planes, seen.views)))
+    """The frame averaged as it was surveyed: a small picture needs no other look at all pixels.
+
+    As its sky was measured, or as its stars were sought where that makes a larger picture.
+    """
+    star_px, sky_px = (bin_for(max(view.pixels.shape)) * view.bin for view in (seen.view, seen.views[0]))
+    own = seen.plane is frame.planes[0] and star_px < sky_px
+    return replace(frame, planes=tuple(map(_averaged, frame.planes, (seen.view,) if own else seen.views)))
 
 
 def _averaged(plane: Plane, view: View) -> Plane:

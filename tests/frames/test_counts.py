@@ -14,7 +14,7 @@ from nsgd.counts import Counts
 from nsgd.errors import UnreadableFrame
 from nsgd.frames.preview import make_preview
 from nsgd.frames.read import read_frame
-from nsgd.measure.sky import view_of
+from nsgd.measure.sky import sky_view, view_of
 from nsgd.records import Plane
 
 HEIGHT, WIDTH = 2501, 3201
@@ -32,18 +32,24 @@ def plane_in(path: Path) -> Plane:
     return plane
 
 
+def averages_of(plane: Plane) -> list[bytes]:
+    """As they were made while the file was read, or else as measuring makes them."""
+    fine = view_of(plane, large=1)
+    return [fine.pixels.tobytes(), sky_view(plane, fine).pixels.tobytes()]
+
+
 @pytest.mark.parametrize("dtype", ["u2", "i2"])
 def test_kept_numbers_read_as_their_floats(tmp_path: Path, pixels: NDArray[np.uint16], dtype: str) -> None:
     numbers = pixels.view(dtype) if dtype == "i2" else pixels
     kept, plain = (read_frame(write_fits(tmp_path / f"{kind}.fit", numbers.astype(kind))) for kind in (dtype, "f4"))
     plane, floats = kept.planes[0], plain.planes[0].pixels
     assert isinstance(plane.light, Counts)
+    assert [average.shape for average in plane.averages] == [(HEIGHT // n, WIDTH // n) for n in (2, 4)]
     assert kept.content_id == plain.content_id
     places = np.array([0, 7, HEIGHT - 1]), np.array([WIDTH - 1, 5, 0])
     for place in (slice(3, 900, 100), places, (slice(None, None, 50), slice(2, None, 70)), (..., [1, 2], slice(9))):
         assert plane.light[place].tobytes() == floats[place].tobytes()
-    assert plane.halved is not None
-    assert plane.halved.tobytes() == view_of(Plane("L", floats), large=1).pixels.tobytes()
+    assert averages_of(plane) == averages_of(Plane("L", floats))
     assert make_preview(kept).pixels.tobytes() == make_preview(plain).pixels.tobytes()
     assert isinstance(plane.light, Counts)
     assert plane.pixels.tobytes() == floats.tobytes()
@@ -70,15 +76,14 @@ def test_other_pictures_are_floats(
 ) -> None:
     plane = plane_in(write_fits(tmp_path / "a.fit", rng.integers(1, 1000, shape).astype("i2"), cards))
     assert plane.light is plane.pixels
-    assert plane.halved is not None
-    assert plane.halved.tobytes() == view_of(Plane("L", plane.pixels), large=1).pixels.tobytes()
+    assert averages_of(plane) == averages_of(Plane("L", plane.pixels))
 
 
 def test_empty_edges_of_a_large_picture_are_missing(tmp_path: Path, pixels: NDArray[np.uint16]) -> None:
     cut = pixels.copy()
     cut[:, :3] = cut[-2:] = 0
     plane = plane_in(write_fits(tmp_path / "a.fit", cut))
-    assert plane.halved is None
+    assert not plane.averages
     assert np.isnan(plane.pixels[:, :3]).all()
     assert np.isnan(plane.pixels[-2:]).all()
     assert np.array_equal(plane.pixels[:-2, 3:], cut[:-2, 3:])
