@@ -324,16 +324,18 @@ def _clip_cells(values: Pixels) -> tuple[Floats, Floats, Floats]:
     """Sigma-clipped mean of each row of values, started from quantiles of a thinned sample."""
     centre, width = _start(values)
     offset = values - centre.astype(np.float32)[:, None]
-    gaps = not np.isfinite(offset.sum())
+    if not np.isfinite(offset.sum()):
+        offset[~np.isfinite(offset)] = np.finfo(np.float32).max  # outside of every clip, and nothing times 0
+    kept, ones = np.empty_like(offset), np.ones(offset.shape[1], np.float32)
     shift = np.zeros_like(centre)
     for _ in range(3):
         low = (shift - CLIP_SIGMA * width).astype(np.float32)[:, None]
         high = (shift + CLIP_SIGMA * width).astype(np.float32)[:, None]
-        inside = (offset > low) & (offset < high)
-        number = np.count_nonzero(inside, axis=1)
-        kept = np.where(inside, offset, np.float32(0.0)) if gaps else offset * inside
+        kept[...] = (offset > low) & (offset < high)
+        number = (kept @ ones).astype(np.float64)
+        kept *= offset
         with np.errstate(invalid="ignore", divide="ignore"):
-            shift = kept.sum(axis=1, dtype=np.float64) / number
+            shift = (kept @ ones) / number
             variance = np.einsum("ij,ij->i", kept, kept) / number - shift**2
         width = np.sqrt(np.maximum(variance, 0.0)) / CLIPPED_STD
     known = number >= MIN_CELL_FRACTION * values.shape[1]
@@ -342,13 +344,13 @@ def _clip_cells(values: Pixels) -> tuple[Floats, Floats, Floats]:
 
 def _start(values: Pixels) -> tuple[Floats, Floats]:
     """Median and lower-side width of a sample of each row: stars only push upwards."""
-    sample = np.sort(values[:, :: max(values.shape[1] // 80, 1)], axis=1).astype(np.float64)
-
+    sample = np.sort(values[:, :: max(values.shape[1] // 80, 1)], axis=1)
+    # what is missing comes last
     last = np.maximum(np.isfinite(sample).sum(axis=1) - 1, 0)
     row = np.arange(len(sample))
 
     def quantile(q: float) -> Floats:
-        return np.asarray(sample[row, (q * last).astype(int)])
+        return np.asarray(sample[row, (q * last).astype(int)], dtype=np.float64)
 
     middle = quantile(0.5)
     width = np.maximum(middle - quantile(0.159), 0.5 * (middle - quantile(0.023)))
@@ -471,7 +473,8 @@ def _clipped_spread(values: Pixels, step: float) -> float:
     """Standard deviation of a symmetric distribution about 0, clipped; `step` is that of the values."""
     if step > 0:
         values = values + (step * (_uniform(1 << values.size.bit_length())[: values.size] - 0.5)).astype(np.float32)
-    low, high = np.quantile(values[:: max(values.size // 2_000, 1)], (0.159, 0.841))
+    sample = np.sort(values[:: max(values.size // 2_000, 1)])
+    low, high = sample[int(0.159 * sample.size)], sample[int(0.841 * sample.size)]
     spread = max(float(high - low) / 2.0, 1e-12)
     squares = np.square(values)
     for _ in range(10):
@@ -479,7 +482,7 @@ def _clipped_spread(values: Pixels, step: float) -> float:
         number = np.count_nonzero(inside)
         if number < 100:
             break
-        total = float(np.sum(squares * inside, dtype=np.float64))
+        total = float(np.sum(squares * inside))
         new = max(float(np.sqrt(total / number)) / NOISE_CLIPPED_STD, 1e-12)
         settled = abs(new - spread) < 1e-4 * spread
         spread = new

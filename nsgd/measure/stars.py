@@ -164,9 +164,11 @@ def cutouts(pixels: Light, x: Floats, y: Floats, half: int) -> tuple[Pixels, Int
     side = 2 * half + 1
     left = np.clip(np.rint(x).astype(int) - half, 0, max(pixels.shape[1] - side, 0))
     top = np.clip(np.rint(y).astype(int) - half, 0, max(pixels.shape[0] - side, 0))
+    width = pixels.shape[1]
+    rows = (top * width + left)[:, None] + np.arange(side) * width
     if isinstance(pixels, Counts):
-        return physical(sliding_window_view(pixels.raw, (side, side))[top, left], pixels.zero), left, top
-    return sliding_window_view(pixels, (side, side))[top, left], left, top
+        return physical(sliding_window_view(pixels.raw.reshape(-1), side)[rows], pixels.zero), left, top
+    return sliding_window_view(pixels.reshape(-1), side)[rows], left, top
 
 
 def highest(pixels: Light, x: Floats, y: Floats) -> Pixels:
