@@ -24,6 +24,10 @@ FORCED = 7
 """Apertures, counted from the first, that single stars may be summed in; the wider ones show the curve."""
 SOFT = len(SOFT_FWHM)
 APERTURES = SOFT + len(HARD_FWHM)
+WITHIN = np.zeros((APERTURES, APERTURES))
+WITHIN[:SOFT, :SOFT] = np.eye(SOFT)
+WITHIN[SOFT:, SOFT:] = np.tri(APERTURES - SOFT)
+"""Sums of soft apertures and rings to sums within apertures."""
 LEAK_REACH, LEAK_STEP = 10.0, 0.1
 """How far away a neighbour's light is foreseen, and the step of its table, in FWHM."""
 PIXEL_VARIANCE = 1.0 / 12.0
@@ -225,7 +229,5 @@ def noise_terms(fwhm_px: float) -> tuple[Floats, Floats]:
     """(10,) noise pixels of each aperture, and its photon variance over the flux, for total flux."""
     empty, lit = overlaps(fwhm_px, fwhm_px, 3.2)
     share = cumulated(shares(fwhm_px, np.array([fwhm_px]), np.array([3.2])))[0]
-    sums = np.concatenate((np.zeros((APERTURES - SOFT, SOFT)), np.tri(APERTURES - SOFT)), axis=1)
-    whole = np.concatenate((np.eye(APERTURES)[:SOFT], sums))
-    sky2, light2 = np.diag(whole @ empty @ whole.T), np.diag(whole @ lit @ whole.T)
+    sky2, light2 = np.diag(WITHIN @ empty @ WITHIN.T), np.diag(WITHIN @ lit @ WITHIN.T)
     return sky2 / share**2, light2 / share**2

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from nsgd.counts import Light
 from nsgd.measure import apertures, growth
+from nsgd.measure.bright import FIRST_ROUNDS, Bright, Mean, mean_shares, own_sky_restored
 from nsgd.measure.stars import cutouts
 from nsgd.records import Floats, Pixels
 from nsgd.threads import shared
@@ -76,8 +77,8 @@ class Growth:
     fit: growth.Fit
     used: NDArray[np.intp]
     """Numbers of the bright stars behind it."""
-    bright: growth.Bright
-    mean: growth.Mean
+    bright: Bright
+    mean: Mean
     field: Floats
     """(5,) change of ln FWHM across the field: u, v, u^2, u v, v^2 with u, v in -1..1."""
 
@@ -379,7 +380,7 @@ def growth_curve(
     if not chosen.any():
         return None
     u, v = _field_position(pixels, stars.x[chosen], stars.y[chosen])
-    mean = growth.mean_shares(bright, start, width, 3.2, growth.FIRST_ROUNDS)
+    mean = mean_shares(bright, start, width, 3.2, FIRST_ROUNDS)
     expected = None if anchor is None else growth.anchored(anchor, fwhm, width, outline.axes[:2])
     fit = growth.fit_curve(mean, fwhm, width, expected)
     curve = Growth(fit, np.flatnonzero(chosen), bright, mean, np.zeros(5))
@@ -387,10 +388,10 @@ def growth_curve(
         field = curve.field + _field_swelling(mean, (fwhm, curve.fit.profile.fwhm_px, curve.fit.profile.beta), u, v)
         if step > 0 and (field == curve.field).all():
             break
-        whole = growth.own_sky_restored(bright, curve.mean.flux, apertures.ring_shares(curve.fit.share[None])[0])
+        whole = own_sky_restored(bright, curve.mean.flux, apertures.ring_shares(curve.fit.share[None])[0])
         swollen = np.clip(_field_terms(u, v) @ field, -0.7, 0.7)
         even = growth.evened(whole, curve.fit, swollen) if field.any() else whole
-        mean = growth.mean_shares(even, start, width, 3.2)
+        mean = mean_shares(even, start, width, 3.2)
         fit = growth.fit_curve(mean, fwhm, width, expected, curve.fit.profile.beta)
         fresh = Growth(fit, curve.used, whole, mean, field)
         if not np.isfinite(fresh.fit.share).all():
@@ -401,7 +402,7 @@ def growth_curve(
 
 def _bright_sums(
     pixels: Light, stars: GrowthStars, outline: Outline, noise: tuple[float, float], start: Floats
-) -> tuple[growth.Bright, Mask]:
+) -> tuple[Bright, Mask]:
     """Sums of those of the stars that stand alone enough, and which these are.
 
     Rings that reach off the frame or onto missing pixels, and wide rings with much foreign light, count for nothing;
@@ -423,7 +424,7 @@ def _bright_sums(
     doubt = np.hypot(FOREIGN_ERR * beside, stars.departure_err)
     unknown = (own[:, None] * np.where(blind, 1.0, doubt)) ** 2
     into_sky = apertures.light_in_sky(fwhm, stars.mask_px[chosen], stars.cell_px)
-    return growth.Bright(
+    return Bright(
         sums[chosen], unknown[chosen], into_sky, noise[0] ** 2, stars.sky_err_adu[chosen] ** 2, noise[1], fwhm
     ), chosen  # fmt: skip
 
@@ -448,7 +449,7 @@ def _cut_off(pixels: Light, stars: GrowthStars, outline: Outline) -> Mask:
     return np.asarray(room[:, None] < reach)
 
 
-def _field_swelling(mean: growth.Mean, widths: tuple[float, float, float], u: Floats, v: Floats) -> Floats:
+def _field_swelling(mean: Mean, widths: tuple[float, float, float], u: Floats, v: Floats) -> Floats:
     """(5,) low-order change of ln FWHM over the field, from the residuals, shrunk unless it beats noise clearly."""
     aperture, fwhm, beta = widths
     slope = apertures.width_slope(aperture, fwhm, beta)

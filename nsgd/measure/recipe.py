@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nsgd.counts import Light
 from nsgd.errors import MeasureFailure
 from nsgd.measure import apertures, growth, photometry, sky, stars, trails
+from nsgd.measure.bright import departing_shares, departures, with_company
 from nsgd.measure.register import Match, Points, register
 from nsgd.measure.shape import Shape, shape_of
 from nsgd.measure.stars import StarList
@@ -325,14 +326,14 @@ def _measure_plane(
         np.where(bad, np.nan, found.flux), np.where(bad, np.nan, found.flux_err), flags, share_err,
         (told.log_beta, told.err, told.seen_log_beta, told.seen_err, response), mesh,
         noise * np.sqrt(plane.sites),
-        float(np.nanmedian(mesh.level)), curve.fit.profile, bright[curve.used[growth.with_company(curve.mean)]],
+        float(np.nanmedian(mesh.level)), curve.fit.profile, bright[curve.used[with_company(curve.mean)]],
         _departure(x.size, bright, curve),
     )  # fmt: skip
 
 
 def _departure(number: int, bright: NDArray[np.intp], curve: photometry.Growth) -> Floats:
     out = np.zeros((number, apertures.APERTURES))
-    out[bright[curve.used]] = growth.departures(curve.mean, curve.fit.profile.fwhm_px)
+    out[bright[curve.used]] = departures(curve.mean, curve.fit.profile.fwhm_px)
     return out
 
 
@@ -412,7 +413,7 @@ def _centred_growth(
     beta = growth.USUAL_BETA if anchor is None else anchor.beta
     foreign = photometry.foreign_light((x[used], y[used], flux0[used]), (x, y, flux0), outline, beta)
     foreign /= np.maximum(flux0[used], 1e-9)[:, None]
-    departing = growth.departing_shares(departure[0][used], departure[1][used], fwhm)
+    departing = departing_shares(departure[0][used], departure[1][used], fwhm)
     growing = photometry.GrowthStars(
         x[used], y[used], mesh.at(x[used], y[used]), noise * mesh.err_at(x[used], y[used]), foreign,
         departing, MOVED_DOUBT * np.abs(departing - departure[0][used]),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsgd.measure import apertures, growth, photometry
+from nsgd.measure.bright import departing_shares, scatter2
 from nsgd.records import Floats
 from nsgd.simulate import Camera, Psf, SkyField
 from tests.measure.planted_subs import clear, field_of, shoot
@@ -36,7 +37,7 @@ def test_the_scatter_of_cores_and_widths_is_told_apart_by_pairs_of_apertures() -
     part = star_sums(rng, 900, planted, 0.03)
     noise = (1e-8 * np.eye(apertures.APERTURES)[None], np.ones((900, 1)))
     slope = apertures.width_slope(APERTURE_PX, 1.7, 3.0)
-    found = np.sqrt(growth.scatter2(part, noise, np.arange(900.0), SHARE, slope))
+    found = np.sqrt(scatter2(part, noise, np.arange(900.0), SHARE, slope))
     assert found[:2] == pytest.approx(planted[:2], rel=0.2)
     assert found[-1] == pytest.approx(0.03, rel=0.2)
     assert found[4:-1] == pytest.approx(0.0, abs=0.006)
@@ -45,7 +46,7 @@ def test_the_scatter_of_cores_and_widths_is_told_apart_by_pairs_of_apertures() -
 @given(st.floats(0.5, 2.0), st.integers(0, 2**32 - 1))
 def test_what_stars_have_of_their_own_keeps_its_place_on_the_sky_when_apertures_grow(width: float, seed: int) -> None:
     known = np.random.default_rng(seed).normal(scale=0.01, size=(3, apertures.APERTURES))
-    moved = growth.departing_shares(known, np.full(3, 2.0), 2.0 * width)
+    moved = departing_shares(known, np.full(3, 2.0), 2.0 * width)
     radius, grown = np.append(0.0, apertures.HARD_FWHM), apertures.HARD_FWHM * width
     for before, after in zip(known[:, apertures.SOFT :], moved[:, apertures.SOFT :], strict=True):
         within = np.append(0.0, np.cumsum(before))
