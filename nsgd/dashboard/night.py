@@ -43,6 +43,8 @@ class Kept:
 
     def exposure(self) -> str:
         """Both exposures as people say them, in one unit: "31 min effective of 42 min", "2.2 h effective of 3.1 h"."""
+        if self.subs and not self.taken_s:
+            return "exposure unknown"
         unit, unit_s, decimals = ("min", 60.0, 0) if self.taken_s < 5400 else ("h", 3600.0, 1)
         effective, taken = (f"{seconds / unit_s:.{decimals}f} {unit}" for seconds in (self.effective_s, self.taken_s))
         return f"{effective} effective of {taken}"

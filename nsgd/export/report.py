@@ -72,6 +72,11 @@ class Night:
         """The subs whose time is known; the others stand in the order of their names."""
         return [row for row in self.rows if _timed(row)]
 
+    @property
+    def exposed(self) -> bool:
+        """Whether any file says how long it was exposed."""
+        return self.total.hours > 0
+
     def places(self, rows: Sequence[SubRow]) -> list[float]:
         """Where subs stand along a graph: their times, or their numbers where none is known."""
         if self.timed:
@@ -198,10 +203,17 @@ def _sentence(night: Night) -> str:
     """The night in one or two sentences."""
     total = night.total
     begin = f"{total.kept} of {total.subs} subs kept, {_hours(total.kept_hours)} of {_hours(total.hours)}."
+    if not total.hours:
+        return f"{total.kept} of {total.subs} subs kept; the files do not say how long they were exposed."
     if not total.lost:
         return begin
     cause, hours = next(iter(total.lost.items()))
     return f"{begin} Lost: {_hours(total.lost_hours)}, mostly to {cause} ({_hours(hours)})."
+
+
+def _of_known(total: Tally, hours: float) -> str:
+    """Some of the hours, "?" where no file says how long it was exposed."""
+    return _hours(hours) if total.hours else "?"
 
 
 def _hours(hours: float) -> str:
@@ -214,10 +226,17 @@ def _tiles(night: Night) -> str:
     kept = 100.0 * total.kept_hours / total.hours if total.hours else math.nan
     worth = 100.0 * total.effective_hours / total.kept_hours if total.kept_hours else math.nan
     sent = sum(delivery.state == "sent" for row in night.alerts for delivery in row.deliveries)
-    tiles = (
+    time_tiles = (
         ("Kept", _hours(total.kept_hours), f"{_percent(kept)} of {_hours(total.hours)}"),
         ("Lost", _hours(total.lost_hours), f"{total.subs - total.kept} subs"),
         ("Worth", _hours(total.effective_hours), f"of the best sky, {_percent(worth)} of what is kept"),
+    )
+    sub_tiles = (
+        ("Kept", f"{total.kept} subs", f"of {total.subs}, exposure unknown"),
+        ("Lost", f"{total.subs - total.kept} subs", "exposure unknown"),
+    )
+    tiles = (
+        *(time_tiles if total.hours else sub_tiles),
         ("Stars", f"{_median(row.fwhm_px for row in good):.1f} px", f"median FWHM of {len(good)} subs"),
         ("Alerts", str(len(night.alerts)), f"{sent} messages delivered" if night.alerts else "nothing to tell"),
     )
@@ -293,7 +312,7 @@ def _graphs(night: Night) -> str:
         ("Transmission", "of clear sky, expected extinction taken out", _transmission(night), "%", 0.0),
         ("Weight", "per exposure, of the best sub of each filter", _weight(night), "%", 0.0),
         ("Star size", "FWHM in pixels", lambda row: row.fwhm_px, "", None),
-        ("Sky brightness", "ADU a second, mean of the frame", _sky_rate, "", None),
+        ("Sky brightness", f"ADU{' a second' * night.exposed}, mean of the frame", _sky_brightness(night), "", None),
         ("Gradient", "amplitude across the frame against the reference, ADU", _gradient, "", 0.0),
     )
     cards = [_graph(night, *figure) for figure in figures]
@@ -381,9 +400,14 @@ def _weight(night: Night) -> Callable[[SubRow], float]:
     return value
 
 
-def _sky_rate(row: SubRow) -> float:
-    exposure_s = row.header.exposure_s or math.nan
-    return float(np.mean(row.sky_adu)) / exposure_s if row.sky_adu else math.nan
+def _sky_brightness(night: Night) -> Callable[[SubRow], float]:
+    """Per second, or per sub where no file says how long it was exposed."""
+
+    def value(row: SubRow) -> float:
+        exposure_s = (row.header.exposure_s or math.nan) if night.exposed else 1.0
+        return float(np.mean(row.sky_adu)) / exposure_s if row.sky_adu else math.nan
+
+    return value
 
 
 def _gradient(row: SubRow) -> float:
@@ -403,12 +427,12 @@ def _series_card(night: Night, series: SeriesRow) -> str:
     good = [row for row in tonight if found.accepted(row)]
     reference = next((row for row in ever if row.sub_id == series.reference_id), None)
     lines = [
-        ("Kept", f"{now.kept} of {now.subs} subs, {_hours(now.kept_hours)}"),
-        ("Worth", f"{_hours(now.effective_hours)} of the best sky"),
+        ("Kept", f"{now.kept} of {now.subs} subs{f', {_hours(now.kept_hours)}' * bool(now.hours)}"),
+        ("Worth", f"{_hours(now.effective_hours)} of the best sky" * bool(now.hours)),
     ]
-    if len(ever) > len(tonight):
+    if len(ever) > len(tonight) and total.hours:
         lines.append(("All nights", f"{_hours(total.kept_hours)} kept, worth {_hours(total.effective_hours)}"))
-    lines += [(cause.capitalize(), f"− {_hours(hours)}") for cause, hours in now.lost.items()]
+    lines += [(cause.capitalize(), f"− {_hours(hours)}") for cause, hours in now.lost.items() if now.hours]
     if good:
         sizes = [row.fwhm_px for row in good]
         lines.append(("Star size", f"{_median(sizes):.1f} px, {min(sizes):.1f} to {max(sizes):.1f}"))
@@ -461,9 +485,9 @@ def _all_nights(night: Night) -> str:
                 sums = tally(found, rows)
                 lines.append(
                     f"<tr><td>{html_text(_day(session))}</td><td>{html_text(_label(night, series))}</td>"
-                    f'<td class="n">{sums.kept} / {sums.subs}</td><td class="n">{_hours(sums.kept_hours)}</td>'
-                    f'<td class="n">{_hours(sums.lost_hours)}</td>'
-                    f'<td class="n">{_hours(sums.effective_hours)}</td></tr>'
+                    f'<td class="n">{sums.kept} / {sums.subs}</td><td class="n">{_of_known(sums, sums.kept_hours)}</td>'
+                    f'<td class="n">{_of_known(sums, sums.lost_hours)}</td>'
+                    f'<td class="n">{_of_known(sums, sums.effective_hours)}</td></tr>'
                 )
     head = '<tr><th>Night</th><th>Filter</th><th class="n">Subs</th><th class="n">Kept</th><th class="n">Lost</th>'
     return (

@@ -130,7 +130,8 @@ def all_clear(event: Event, sky: Sky, now_utc_s: float, zone: tzinfo | None) -> 
         lines: tuple[str, ...] = (f"It lasted from {lasted}.", _series(sky))
         return _alert(event, f"{event.kind}_over", TROUBLES[event.kind][1], lines, now_utc_s, False)
     name = event.cause if event.cause in ("cloud", "haze", "dew", "obstruction") else "loss of light"
-    cost = f"Lost: {counted(event.lost)}, {duration(event.lost_s)}." if event.lost else "No sub was lost."
+    spent = f", {duration(event.lost_s)}" if event.lost_s else ""  # some programs state no exposure
+    cost = f"Lost: {counted(event.lost)}{spent}." if event.lost else "No sub was lost."
     deepest = f" Deepest: {percent(event.deepest)}." if event.deepest > 0 else " At its worst no stars were left."
     lines = (f"{_capital(name)} from {lasted}.", cost + deepest, _series(sky))
     return _alert(event, "clear", f"Clear again: {percent(sky.transmission)}", lines, now_utc_s, False)
@@ -146,7 +147,8 @@ def summary(tally: Tally, night: str, now_utc_s: float, zone: tzinfo | None) -> 
         lines.append(f"{_capital(name)} {when}: {counted(span.lost)} lost.")
     if len(tally.spans) > 6:
         lines.append(f"And {len(tally.spans) - 6} more.")
-    title = f"Night of {night}: {duration(kept_s)} kept of {duration(tally.exposure_s)}"
+    exposure = f"{duration(kept_s)} kept of {duration(tally.exposure_s)}"
+    title = f"Night of {night}: {exposure if tally.exposure_s else f'{tally.subs - tally.lost} kept of {tally.subs}'}"
     return Alert(f"night-{night}", "dawn", title, "\n".join(lines), now_utc_s)
 
 

@@ -11,7 +11,7 @@ from nsgd.dashboard.events import Happening, events_of
 from nsgd.dashboard.glance import Told
 from nsgd.dashboard.headline import Tone, age, headline, say
 from nsgd.dashboard.inert import fit, inert
-from nsgd.dashboard.night import Night
+from nsgd.dashboard.night import Kept, Night
 from nsgd.records import Alert, CutOffs, SkyState, SubRow, Transform
 from nsgd.session.alerts import AlarmState
 from nsgd.session.sky import Sky
@@ -192,3 +192,8 @@ def test_names_lose_what_a_terminal_would_obey_and_fit_their_cells() -> None:
     assert inert("\udcff\ue000") == ""
     assert fit("表表表", 5) == "表表…"
     assert fit("abc", 6) == "abc   "
+
+
+def test_exposures_that_no_file_states_are_unknown() -> None:
+    assert Kept(17, 15, 0.0, 0.0).sentence() == "15 of 17 kept, exposure unknown"
+    assert Kept(17, 15, 5100.0, 3000.0).sentence() == "15 of 17 kept, 50 min effective of 85 min"

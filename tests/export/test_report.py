@@ -166,19 +166,34 @@ def test_subs_without_time_star_or_preview_still_make_a_page(
     assert "nan" not in page.text.split()
 
 
-def test_no_time_is_shown_where_no_file_tells_one(tmp_path: Path) -> None:
-    """The graphs count the subs, and no clock stands on the page."""
-    found = live_night(tmp_path, night_truths()[:3])
+def page_without(keys: tuple[str, ...], folder: Path) -> Page:
+    """The page of three clear subs whose headers lack all keywords that begin like these."""
+    found = live_night(folder, night_truths()[:3])
     for path in found.paths:
         with fits.open(path, mode="update") as file:
-            for key in [key for key in file[0].header if key.startswith("DATE") or key.startswith("MJD")]:
+            for key in [key for key in file[0].header if key.startswith(keys)]:
                 del file[0].header[key]
-    untold = replace(found, store=tmp_path / "untold")
+    untold = replace(found, store=folder / "untold")
     measure(untold)
     with Reader.open(untold.store) as reader:
-        export_report(reader, tmp_path / "out", SETTINGS)
-    (page,) = (tmp_path / "out").glob("*.html")
-    text = Page(page.read_text(encoding="utf-8")).text
+        export_report(reader, folder / "out", SETTINGS)
+    (page,) = (folder / "out").glob("*.html")
+    return Page(page.read_text(encoding="utf-8"))
+
+
+def test_subs_are_counted_where_no_file_says_how_long_it_was_exposed(tmp_path: Path) -> None:
+    page = page_without(("EXP",), tmp_path)
+    assert "3 of 3 subs kept; the files do not say how long they were exposed." in page.text
+    assert "of 3, exposure unknown" in page.text
+    assert "ADU, mean of the frame" in page.text
+    assert re.search(r"\d (min|h)\b", page.text) is None
+    dots = [tag for tag, attributes in page.tags if tag == "circle" and str(attributes["class"]).startswith("dot")]
+    assert len(dots) == 6 * 3
+
+
+def test_no_time_is_shown_where_no_file_tells_one(tmp_path: Path) -> None:
+    """The graphs count the subs, and no clock stands on the page."""
+    text = page_without(("DATE", "MJD"), tmp_path).text
     assert "no times in the files" in text
     assert text.count("time unknown") == 3
     assert re.search(r"[0-9]{2}:[0-9]{2}", text) is None

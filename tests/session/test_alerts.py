@@ -508,6 +508,15 @@ def test_at_dawn_nobody_misses_subs_and_the_night_is_summed_up() -> None:
     assert re.search(r"Cloud \d\d:\d\d to \d\d:\d\d: 10 subs lost", summary.body)
 
 
+def test_subs_that_state_no_exposure_are_counted_and_no_time_is_made_up() -> None:
+    site = {"site_lat_deg": 50.0, "site_long_deg": 10.0, "exposure_s": float("nan")}
+    night = Night(cadence_s=300.0).subs(60, but(**site)).subs(10, lambda s, i: replace(dimmed(0.5)(s, i), **site))
+    night.subs(60, but(**site)).tick_to(DUSK_UTC_S + 13 * 3600)
+    clear, dawn = night.said[-2][1], night.said[-1][1]
+    assert re.search(r"Lost: \d+ subs\. ", clear.body)
+    assert re.fullmatch(r"Night of 2026-11-21: \d+ kept of 130", dawn.title)
+
+
 def test_a_sequencer_that_pauses_for_cloud_is_not_missed_at_once() -> None:
     night = Night().subs(20).subs(5, dimmed(0.4)).pause(45)
     assert night.kinds == ["cloud"]
