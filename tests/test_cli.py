@@ -108,6 +108,24 @@ def test_version_names_the_libraries_that_a_bug_report_needs(nsgd: Nsgd) -> None
     assert all(name in said.out for name in ("nsgd 0", "Python 3", "numpy", "astropy", "sep", "textual", "apprise"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
+def test_the_matrices_get_no_threads_of_their_own() -> None:
+    code = """
+import os, sys
+from nsgd.cli import main
+sys.argv = ["nsgd", "--help"]
+try:
+    main()
+except SystemExit:
+    import numpy as np
+    np.ones((600, 600)) @ np.ones((600, 600))
+    print("threads", len(os.listdir("/proc/self/task")))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.endswith("threads 1\n")
+
+
 def test_a_mistyped_command_gets_the_nearest_one(nsgd: Nsgd) -> None:
     said = nsgd("mesure", "x")
     assert said.code == 2

@@ -246,7 +246,8 @@ def _shares_and_sky(
     information[-1, -1] = area @ of_sky @ trust + 1.0 / (SKY_BIAS**2 * pixel_var)
     told[:-1] = of_sums @ (trust * flux) + light @ (trust * flux**2)
     told[-1] = area @ of_sums @ trust
-    return np.asarray(np.linalg.solve(information, told)), np.asarray(np.linalg.inv(information))
+    covariance = np.asarray(np.linalg.inv(information))
+    return covariance @ told, covariance
 
 
 def with_company(mean: Mean) -> NDArray[np.bool_]:

@@ -387,23 +387,26 @@ def _share_variance(curves: _Curves, covariance: Floats) -> Floats:
 
 def _spreads(widths: tuple[float, float], anchor: Anchor | None) -> Floats:
     """(sizes, 11, 11) covariances of the deviations."""
-    free = _deviating(widths, DEVIATIONS, HALOES)
     if anchor is None:
-        return free
-    return np.concatenate((free, _with_doubt(_deviating(widths, DEVIATIONS[BLURRED:], 0.0), anchor, KEPT_DOUBT)))
+        return _deviating(widths, DEVIATIONS, HALOES)
+    spreads = _deviating(widths, DEVIATIONS[_SIZE_OF], np.pad(HALOES, (0, DEVIATIONS.size - BLURRED)))
+    spreads[DEVIATIONS.size :] = _with_doubt(spreads[DEVIATIONS.size :], anchor, KEPT_DOUBT)
+    return spreads
 
 
 def _blur_spreads(widths: tuple[float, float], anchor: Anchor) -> Floats:
     """(sizes, 11, 11) covariances of the deviations from a blurred profile."""
-    return _with_doubt(_deviating(widths, BLUR_DEVIATIONS, BLUR_HALO), anchor, BLUR_DOUBT)
+    haloes = np.full(BLUR_DEVIATIONS.size, BLUR_HALO)
+    return _with_doubt(_deviating(widths, BLUR_DEVIATIONS, haloes), anchor, BLUR_DOUBT)
 
 
-def _deviating(widths: tuple[float, float], parts: Floats, haloes: Floats | float) -> Floats:
+def _deviating(widths: tuple[float, float], parts: Floats, haloes: Floats) -> Floats:
     """(sizes, 11, 11) covariances of deviations by some part of each share, and of some part of the light in a halo."""
     typical = whole_shares(widths[0], np.array(widths[1]), np.array(3.0))
     halo = whole_shares(widths[0], np.array(HALO_WIDTH * widths[1]), np.array(HALO_BETA)) - typical
-    size, moved = parts[:, None, None], np.broadcast_to(haloes, parts.shape)[:, None, None]
-    return np.asarray(size**2 * np.diag(typical**2) + moved**2 * np.outer(halo, halo))
+    return np.asarray(
+        parts[:, None, None] ** 2 * np.diag(typical**2) + haloes[:, None, None] ** 2 * np.outer(halo, halo)
+    )
 
 
 def _with_doubt(spreads: Floats, anchor: Anchor, doubt: float) -> Floats:

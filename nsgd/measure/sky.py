@@ -472,7 +472,7 @@ def _quantum(differences: Pixels) -> float:
 def _clipped_spread(values: Pixels, step: float) -> float:
     """Standard deviation of a symmetric distribution about 0, clipped; `step` is that of the values."""
     if step > 0:
-        values = values + (step * (_uniform(1 << values.size.bit_length())[: values.size] - 0.5)).astype(np.float32)
+        values = values + np.float32(step) * _dither(1 << values.size.bit_length())[: values.size]
     sample = np.sort(values[:: max(values.size // 2_000, 1)])
     low, high = sample[int(0.159 * sample.size)], sample[int(0.841 * sample.size)]
     spread = max(float(high - low) / 2.0, 1e-12)
@@ -482,7 +482,7 @@ def _clipped_spread(values: Pixels, step: float) -> float:
         number = np.count_nonzero(inside)
         if number < 100:
             break
-        total = float(np.sum(squares * inside))
+        total = float(squares @ inside.astype(np.float32))
         new = max(float(np.sqrt(total / number)) / NOISE_CLIPPED_STD, 1e-12)
         settled = abs(new - spread) < 1e-4 * spread
         spread = new
@@ -491,10 +491,10 @@ def _clipped_spread(values: Pixels, step: float) -> float:
     return float(np.sqrt(max(spread**2 - step**2 / 12.0, 0.0)))
 
 
-@lru_cache(maxsize=1)
-def _uniform(number: int) -> Floats:
-    """The same numbers between 0 and 1 at every call; how many there are does not change the first ones."""
-    return np.random.default_rng(0).random(number)
+@lru_cache(maxsize=2)
+def _dither(number: int) -> Pixels:
+    """The same numbers between -0.5 and 0.5 at every call; how many there are does not change the first ones."""
+    return (np.random.default_rng(0).random(number) - 0.5).astype(np.float32)
 
 
 def paint_discs(shape: tuple[int, int], x: Floats, y: Floats, radius: Floats) -> Mask:
