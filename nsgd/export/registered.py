@@ -320,13 +320,15 @@ def _picture(path: Path, settings: Settings) -> Frame:
     frame = read_frame(path, budget_mb=settings.watch.budget_mb, aliases=settings.filters)
     if frame.header.bayer_pattern:
         raise MeasureFailure("mosaic", "a Bayer mosaic cannot be registered: debayer it first")
+    in_adu = frame.full_scale_adu > 1.0
     for plane in frame.planes:
         mark_borders(plane.pixels)
-    frame = replace(frame, interpolated=True)
-    if frame.full_scale_adu > 1.0:
+        if not in_adu:
+            plane.pixels[...] *= np.float32(FULL_SCALE_ADU)
+    # averages that were made of the pixels as the file holds them do not come along
+    frame = replace(frame, planes=tuple(map(replace, frame.planes)), interpolated=True)
+    if in_adu:
         return frame
-    for plane in frame.planes:
-        plane.pixels[...] *= np.float32(FULL_SCALE_ADU)
     gain = frame.header.egain_e_per_adu
     return replace(
         frame,

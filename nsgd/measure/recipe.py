@@ -191,8 +191,16 @@ def _too_few(number: int, settings: Measure) -> MeasureFailure:
 
 
 def identity_facts(frame: Frame, catalogue: Catalogue, settings: Measure, calibration: str = "") -> SubFacts:
-    """Facts of a frame that is registered already: the identity transform, checked against its own stars."""
+    """Facts of a frame that is registered already: the identity transform, checked against its own stars.
+
+    Raises
+    ------
+    MeasureFailure
+        `no_stars` or `blank`, with numbers.
+    """
     seen = survey(frame, settings, SUB_STARS)
+    if not np.isfinite(seen.shape.fwhm_px):
+        raise _too_few(len(seen.stars), settings)
     match = Match(Transform(), np.arange(len(seen.stars)), np.arange(len(seen.stars)), 0.0, -99.0)
     return _facts(frame, catalogue, seen, match, calibration)
 

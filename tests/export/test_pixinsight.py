@@ -351,6 +351,29 @@ def test_sixteen_bit_frames_are_normalised_in_pixinsights_units(tmp_path: Path) 
     assert -evaluate(nodes, x, y, 600, 400)[0, 0] == pytest.approx(float(step[0]), rel=0.05)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "u2"])
+def test_large_frames_are_measured_in_the_units_and_within_the_borders_of_all(tmp_path: Path, dtype: str) -> None:
+    """From eight megapixels on, averages are made while a frame is read: before borders and units are seen to."""
+    camera = Camera(width_px=3300, height_px=2500)
+    truths = cloudy_truths(4, camera)
+    found = registered_set(tmp_path / "in", truths, border_px=40)
+    if dtype == "u2":
+        for path in found.paths:
+            with fits.open(path, mode="update") as units:
+                units[0].data = np.round(units[0].data * 65535.0).astype(np.uint16)
+    export_pixinsight(Job(found.folder, tmp_path / "out"), SETTINGS, Carried(), 0.0)
+    reference = truths[reference_of(tmp_path / "out")]
+    y, x = np.mgrid[0 : camera.height_px, 0 : camera.width_px].astype(float)
+    wanted = reference.background_adu(x, y)
+    for at, (row, truth) in enumerate(zip(table(tmp_path / "out"), truths, strict=True)):
+        m = truth.scale_against(reference)
+        assert abs(float(row["scale"]) - m) < 4.0 * max(float(row["scale_err"] or 0.0), 1e-4) + 0.002 * m
+        assert float(row["weight"]) == pytest.approx((reference.noise_adu() / (truth.noise_adu() * m)) ** 2, rel=0.025)
+        background = truth.background_adu(x, y).astype(np.float32) / np.float32(65535)
+        error = normalised(xnml_of(found, tmp_path / "out", at), 0, background) * 65535.0 - wanted
+        assert np.sqrt((error[found.borders[at]] ** 2).mean()) < 0.02 * truth.noise_adu() * m
+
+
 def test_nothing_is_written_over_or_beside_the_frames(tmp_path: Path) -> None:
     found = registered_set(tmp_path / "reg", [truth(n) for n in range(3)])
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in found.folder.iterdir()}

@@ -28,6 +28,7 @@ from nsgd.measure.recipe import catalogue_from, identity_facts, measure_sub
 from nsgd.measure.relate import Related, gradient_surfaces, measured_channels, relate
 from nsgd.measure.scale import solve
 from nsgd.records import Catalogue, Floats, Frame, Plane, StarFlag, SubFacts
+from nsgd.settings import Measure
 from nsgd.simulate import Camera, Psf, SkyGlow, place, star_flux_adu
 
 FIELD = field_of(1)
@@ -309,9 +310,12 @@ def test_a_frame_that_holds_no_number_is_blank(reference: Frame, catalogue: Cata
     assert caught.value.kind == "blank"
 
 
-def test_a_whiteout_has_no_stars_and_says_how_many(catalogue: Catalogue) -> None:
+@pytest.mark.parametrize("measure", [measure_sub, identity_facts], ids=["raw", "registered"])
+def test_a_whiteout_has_no_stars_and_says_how_many(
+    catalogue: Catalogue, measure: Callable[[Frame, Catalogue, Measure], SubFacts]
+) -> None:
     with pytest.raises(MeasureFailure) as caught:
-        facts_of(frame_of(FIELD, clear(transmission=0.0005), 16), catalogue)
+        measure(frame_of(FIELD, clear(transmission=0.0005), 16), catalogue, SETTINGS)
     assert caught.value.kind == "no_stars"
     assert caught.value.numbers["stars_detected"] < 6
 
