@@ -46,7 +46,7 @@ MIN_APERTURE_FWHM_PX = 2.0
 """Undersampled stars are summed as if they were this wide: smaller circles feel the pixel's phase."""
 MASKED_STARS = 6000
 """Stars that a catalogue keeps out of its sky nodes at most."""
-MOST_NODES = 400
+NODES = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -469,7 +469,7 @@ def catalogue_from(
     fresh = Catalogue(
         1, frame.header.width_px, frame.header.height_px, frame.channels,
         x[chosen], y[chosen], flux[chosen], flags[chosen] & ~np.uint8(StarFlag.EDGE), fwhm,
-        *_nodes(frame, seen), x, y, radius, number, RECIPE, profile,
+        *_nodes(frame), x, y, radius, number, RECIPE, profile,
         np.stack([part.departure[chosen] for part in parts], axis=1).astype(np.float32),
         np.full(len(chosen), _outline(seen).fwhm_px, np.float32),
     )  # fmt: skip
@@ -527,13 +527,13 @@ def _blends(x: Floats, y: Floats, flux: Floats, fwhm_px: float) -> Flags:
     return np.where(foreign > limit, StarFlag.BLENDED, StarFlag.OK).astype(np.uint8)
 
 
-def _nodes(frame: Frame, seen: Survey) -> tuple[Floats, Floats, float]:
-    """Node lattice over the frame: centres and half side in full-resolution pixels, at most 400."""
-    plane = frame.planes[0]
-    cell = seen.mesh.cell * seen.mesh.bin * plane.step_px
+def _nodes(frame: Frame) -> tuple[Floats, Floats, float]:
+    """Node lattice over the frame: centres and half side in full-resolution pixels, about 400 where the frame is large.
+
+    How closely a surface of one stiffness follows the sky depends on their number.
+    """
     width, height = frame.header.width_px, frame.header.height_px
-    cells = max(2, int(np.ceil(np.sqrt(width * height / MOST_NODES) / cell)))
-    side = float(cells * cell)
+    side = float(max(sky.CELL_PX * frame.planes[0].step_px, np.ceil(np.sqrt(width * height / NODES))))
     x, y = np.meshgrid(_centres(width, side), _centres(height, side))
     return x.ravel(), y.ravel(), side / 2
 
