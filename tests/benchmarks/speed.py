@@ -364,7 +364,10 @@ def source_extractor_s(path: Path, folder: Path) -> float:
 
 
 def siril_s(paths: list[Path], folder: Path) -> float:
-    """Registration per sub: the time of all subs less that of starting and leaving, no pictures written."""
+    """Registration per sub: the time of all subs less that of starting and leaving.
+
+    Siril 1.0.6 writes its registered pictures all the same; later ones do not.
+    """
     work = folder / "siril"
     work.mkdir()
     for path in paths:

@@ -355,7 +355,7 @@ def test_sixteen_bit_frames_are_normalised_in_pixinsights_units(tmp_path: Path) 
 def test_large_frames_are_measured_in_the_units_and_within_the_borders_of_all(tmp_path: Path, dtype: str) -> None:
     """From eight megapixels on, averages are made while a frame is read: before borders and units are seen to."""
     camera = Camera(width_px=3300, height_px=2500)
-    truths = cloudy_truths(4, camera)
+    truths = cloudy_truths(3, camera)
     found = registered_set(tmp_path / "in", truths, border_px=40)
     if dtype == "u2":
         for path in found.paths:
