@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
     Floats32: TypeAlias = NDArray[np.float32]
+    Floats16: TypeAlias = NDArray[np.float16]
     Flags: TypeAlias = NDArray[np.uint8]
     Pixels: TypeAlias = NDArray[np.float32]
 else:
     # Names of annotations only: what tells the state of the sky must not wait for numpy.
-    Floats = Floats32 = Flags = Pixels = Light = object
+    Floats = Floats32 = Floats16 = Flags = Pixels = Light = object
 
 NAN = float("nan")
 
@@ -284,7 +285,7 @@ class SubFacts:
     """Per channel: relative error that all stars of the sub share (curve of growth)."""
     node_sky: Floats32
     """(nodes, channels) mean sky at the catalogue's nodes, ADU, NaN where not measurable."""
-    node_fraction: Floats32
+    node_fraction: Floats16
     """(nodes,) part of the node's box that was measured, 0..1."""
     noise_adu: tuple[float, ...]
     sky_adu: tuple[float, ...]

@@ -30,7 +30,7 @@ from nsgd.records import (
     Catalogue,
     Failure,
     Floats,
-    Floats32,
+    Floats16,
     Frame,
     HeaderFacts,
     Pixels,
@@ -404,7 +404,7 @@ def _failed(frame: RegisteredFrame, kind: str, problem: NsgdError) -> Registered
     return replace(frame, facts=None, row=replace(frame.row, relation=None, failure=failure))
 
 
-def _nodes_inside(picture: Frame, catalogue: Catalogue, fraction: Floats32) -> Floats32:
+def _nodes_inside(picture: Frame, catalogue: Catalogue, fraction: Floats16) -> Floats16:
     """Fraction of each node's box that is sky, 0 where the box reaches into an empty border.
 
     What the border leaves of a box lies off its centre, which a gradient turns into a wrong level.
@@ -418,7 +418,7 @@ def _nodes_inside(picture: Frame, catalogue: Catalogue, fraction: Floats32) -> F
     left, right = _blocks_within(catalogue.node_x - half, catalogue.node_x + half, empty.shape[1])
     top, bottom = _blocks_within(catalogue.node_y - half, catalogue.node_y + half, empty.shape[0])
     inside = summed[bottom + 1, right + 1] - summed[top, right + 1] - summed[bottom + 1, left] + summed[top, left]
-    return np.where(inside == 0, fraction, 0.0).astype(np.float32)
+    return np.where(inside == 0, fraction, 0.0).astype(np.float16)
 
 
 def _any_in_blocks(flags: Mask) -> Mask:

@@ -170,18 +170,18 @@ def figures(surface: Surface | None, width_px: int, height_px: int) -> GradientF
         return GradientFigures(nan, nan, nan, (nan, nan))
     nodes = np.stack((surface.x, surface.y)).tobytes() if surface.bend.size else b""
     place = (surface.centre_x_px, surface.centre_y_px, surface.radius_px)
-    values = _looks(nodes, place, (width_px, height_px)) @ np.concatenate((surface.bend, surface.plane))
-    z, corner = values[:-4].reshape(GRID), values[-4:]
-    centred = z - z.mean()
-    x_adu = float((centred @ ACROSS).sum() / (GRID[0] * (ACROSS @ ACROSS)))
-    y_adu = float((DOWN @ centred).sum() / (GRID[1] * (DOWN @ DOWN)))
-    diagonals = (float(corner[3] - corner[0]), float(corner[1] - corner[2]))
-    return GradientFigures(x_adu, y_adu, float(np.sqrt((centred**2).mean())), diagonals)
+    figures = _looks(nodes, place, (width_px, height_px)) @ np.concatenate((surface.bend, surface.plane))
+    x_adu, y_adu, falling, rising = (float(value) for value in figures[:4])
+    return GradientFigures(x_adu, y_adu, float(np.sqrt(figures[4:] @ figures[4:])), (falling, rising))
 
 
 @lru_cache(maxsize=8)
 def _looks(nodes: bytes, place: tuple[float, float, float], size_px: tuple[int, int]) -> Floats:
-    """(points, n + 3) matrix from spline coefficients to values on a grid and in NSG's four corner boxes."""
+    """(k, n + 3) matrix from spline coefficients to figures.
+
+    Change across the width and the height, both differences of NSG's corner boxes, and numbers whose squares add up
+    to the variance over a grid: with n of them as many as the grid has points.
+    """
     x, y = np.meshgrid(np.linspace(0, size_px[0] - 1, GRID[1]), np.linspace(0, size_px[1] - 1, GRID[0]))
     inset = 0.15 * size_px[1]
     right, bottom = size_px[0] - 1 - inset, size_px[1] - 1 - inset
@@ -190,7 +190,13 @@ def _looks(nodes: bytes, place: tuple[float, float, float], size_px: tuple[int, 
     u, v = (all_x - place[0]) / place[2], (all_y - place[1]) / place[2]
     node_u, node_v = np.frombuffer(nodes, dtype=np.float64).reshape(2, -1)
     kernel = _kernel((u[:, None] - node_u) ** 2 + (v[:, None] - node_v) ** 2)
-    return np.column_stack((kernel, np.ones_like(u), u, v))
+    values = np.column_stack((kernel, np.ones_like(u), u, v))
+    grid, corner = values[:-4] - values[:-4].mean(axis=0), values[-4:]
+    z = grid.reshape(*GRID, -1)
+    x_adu = np.einsum("ijk,j->k", z, ACROSS) / (GRID[0] * (ACROSS @ ACROSS))
+    y_adu = np.einsum("ijk,i->k", z, DOWN) / (GRID[1] * (DOWN @ DOWN))
+    spread = np.linalg.qr(grid, mode="r") / np.sqrt(len(grid))
+    return np.concatenate((np.stack((x_adu, y_adu, corner[3] - corner[0], corner[1] - corner[2])), spread))
 
 
 def node_difference(sub: Floats, reference: Floats, scale: float) -> Floats:

@@ -110,7 +110,7 @@ def facts(rng: np.random.Generator, stars: int = 1000, nodes: int = 300, channel
         flags=rng.integers(0, 64, stars).astype(np.uint8),
         flux_common_err=(0.001,) * channels,
         node_sky=rng.normal(500, 10, (nodes, channels)).astype(np.float32),
-        node_fraction=rng.random(nodes).astype(np.float32),
+        node_fraction=rng.random(nodes).astype(np.float32),  # as the first stores have it; now float16
         noise_adu=(12.5,) * channels,
         sky_adu=(500.25,) * channels,
         fwhm_px=3.21,
