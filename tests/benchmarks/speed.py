@@ -29,6 +29,8 @@ from time import perf_counter, process_time
 
 SEED = 95_000
 CLOCK = "NSGD_BENCH_CLOCK"
+BACKLOG = 80
+"""Subs: two workers take as long to start as five of them take to be measured."""
 NOON_UTC_S = 1.8e9 + 4 * 3600.0
 """A noon, so that a thousand subs fall into one night."""
 
@@ -473,7 +475,7 @@ def main() -> int:
         if "session" in chosen.only:
             add(session_lines(fresh(name, "session"), 2000 if chosen.quick else 10_000, walk_s))
         if "backlog" in chosen.only:
-            add(backlog_lines(fresh(name, "backlog"), 12 if chosen.quick else 30))
+            add(backlog_lines(fresh(name, "backlog"), 12 if chosen.quick else BACKLOG))
     text = "\n".join(show(line) for line in lines)
     if chosen.profile:
         with tempfile.TemporaryDirectory() as folder:
