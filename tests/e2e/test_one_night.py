@@ -66,6 +66,11 @@ def phone() -> Iterator[Phone]:
     phone.close()
 
 
+def zone_after_midnight() -> str:
+    """A zone in which it is between midnight and one o'clock: at noon a night ends and the next begins."""
+    return f"HERE{time.gmtime().tm_hour}"
+
+
 class Telescope:
     """The folder, the store and the settings of one observatory, and nsgd run in it as a user runs it."""
 
@@ -73,7 +78,7 @@ class Telescope:
         self.lights, self.store, self.config = home / "lights", home / "store", home / "config.toml"
         self.lights.mkdir()
         self.config.write_text("[watch]\nquiet_local_s = 0.1\nrescan_s = 1.0\n[notify]\npictures = false\n")
-        self.environ = {**os.environ, "NSGD_NOTIFY_URLS": phone.url, "HOME": str(home), "TZ": "UTC"}
+        self.environ = {**os.environ, "NSGD_NOTIFY_URLS": phone.url, "HOME": str(home), "TZ": zone_after_midnight()}
         plan = night("clear", 5, subs=SUBS, width_px=500, height_px=400)
         self.start_utc_s = time.time() - SUBS * 65.0
         self.plan = plan
